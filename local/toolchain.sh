@@ -1,0 +1,98 @@
+#!/usr/bin/env bash
+# The project's toolchain: one virtual environment per purpose under .venvs/, from the pinned files in requirements/.
+#
+#   local/toolchain.sh setup [name …]   build or refresh the named environments (default: dev local sam runtime)
+#   local/toolchain.sh pins             resolve every .in file again, to the newest versions it allows
+#   local/toolchain.sh python           print the python3.13 that is used
+#
+# All it needs is Python 3.13. Fresh environments are left untouched, so `setup` may run before everything else.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+say() { printf '%s\n' "$*" >&2; }
+
+runs() { [ -x "$1" ] && "$1" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 13))' >/dev/null 2>&1; }
+
+find_python() {
+  local candidate
+  # `type -ap` and a trial run, because a pyenv shim answers to the name python3.13 even where no 3.13 is active.
+  {
+    type -ap python3.13 || true
+    if command -v pyenv >/dev/null; then
+      ls -d "$(pyenv root)"/versions/3.13.*/bin/python3.13 2>/dev/null || true
+    fi
+    if command -v uv >/dev/null; then uv python find --managed-python 3.13 2>/dev/null || true; fi
+  } | while read -r candidate; do
+    if runs "$candidate"; then
+      "$candidate" -c 'import sys; print(sys.executable)'
+      break
+    fi
+  done
+}
+
+python_or_exit() {
+  local python
+  python=$(find_python)
+  if [ -z "$python" ]; then
+    say "No Python 3.13 found: no python3.13 on PATH that runs, none in pyenv, none managed by uv."
+    say "Install one (for example: pyenv install 3.13, or uv python install 3.13) and run this again."
+    exit 1
+  fi
+  printf '%s\n' "$python"
+}
+
+# An environment is fresh when it was made from exactly these pins and its interpreter still runs.
+fresh() { cmp -s "requirements/$1.txt" ".venvs/$1/installed.txt" && runs ".venvs/$1/bin/python"; }
+
+build() {
+  local name=$1 python=$2 seconds=$SECONDS
+  printf '%-8s installing … ' "$name" >&2
+  rm -rf ".venvs/$name"
+  if [ "$name" = uv ]; then
+    # The one environment that keeps pip: uv itself comes through it, and `sam build` finds python3.13 and pip here.
+    "$python" -m venv ".venvs/uv"
+    .venvs/uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+  else
+    .venvs/uv/bin/uv venv --quiet --python "$python" ".venvs/$name"
+    .venvs/uv/bin/uv pip sync --quiet --require-hashes \
+      --python ".venvs/$name/bin/python" "requirements/$name.txt"
+  fi
+  cp "requirements/$name.txt" ".venvs/$name/installed.txt"
+  say "$((SECONDS - seconds)) s"
+}
+
+setup() {
+  local name python=
+  for name in uv "$@"; do
+    if ! fresh "$name"; then
+      [ -n "$python" ] || python=$(python_or_exit)
+      build "$name" "$python"
+    fi
+  done
+}
+
+pins() {
+  local input
+  # The layer first: the development environment is constrained by what the layer ships.
+  for input in layers/kiva_partner/requirements.in requirements/{uv,runtime,local,sam,dev}.in; do
+    say "$input"
+    .venvs/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.13 --generate-hashes \
+      --no-header --no-annotate "$input" -o "${input%.in}.txt"
+  done
+}
+
+# uv brings its own list of certificate authorities; behind a private one it must be shown the system's.
+if [ -z "${SSL_CERT_FILE:-}" ] && [ -f /etc/ssl/certs/ca-certificates.crt ]; then
+  export SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+fi
+
+case "${1:-}" in
+  setup)
+    shift
+    if [ $# -eq 0 ]; then set -- dev local sam runtime; fi
+    setup "$@"
+    ;;
+  pins) setup && pins ;;
+  python) python_or_exit ;;
+  *) sed -n 's/^# \{0,1\}//; 2,7p' "${BASH_SOURCE[0]}" >&2 && exit 2 ;;
+esac
