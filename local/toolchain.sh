@@ -51,7 +51,7 @@ build() {
   if [ "$name" = uv ]; then
     # The one environment that keeps pip: uv itself comes through it, and `sam build` finds python3.13 and pip here.
     "$python" -m venv ".venvs/uv"
-    .venvs/uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+    .venvs/uv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
   else
     .venvs/uv/bin/uv venv --quiet --python "$python" ".venvs/$name"
     .venvs/uv/bin/uv pip sync --quiet --require-hashes \
