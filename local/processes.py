@@ -1,0 +1,165 @@
+"""Background programs of the local stack: started, found again by a later command, and stopped.
+
+Each program inherits its open pid file and with it an exclusive lock, which the kernel keeps for as long as the program
+lives. So a pid is trusted only while its lock is held: after a crash or a reboot nothing of anybody else's is killed.
+"""
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+STOP_SECONDS: Final = 10.0
+
+
+class StackError(Exception):
+    """The local stack cannot go on. The message says what happened and what to do about it."""
+
+
+def free_port(preferred: int, *, insisted: int | None, option: str) -> int:
+    """Choose a TCP port on 127.0.0.1: the one insisted on, else the preferred one if it is free, else any free one.
+
+    Raises:
+        StackError: The port insisted on is taken; `option` is how another one is chosen.
+    """
+    if insisted is not None:
+        if not _is_free(insisted):
+            raise StackError(
+                f"Port {insisted} is taken by another program. Stop that program, or choose another port with {option}."
+            )
+        return insisted
+    if _is_free(preferred):
+        return preferred
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As servers do: what a connection that just closed still holds does not count as taken.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def start(name: str, command: Sequence[str], *, state: Path, environment: Mapping[str, str], folder: Path) -> None:
+    """Start `command` in the background; its output goes to `state`/`name`.log, its pid to `state`/`name`.pid."""
+    with (state / f"{name}.pid").open("w") as pid_file, (state / f"{name}.log").open("wb") as log:
+        fcntl.flock(pid_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=dict(environment),
+            cwd=folder,
+            pass_fds=[pid_file.fileno()],
+            # A group of its own: Ctrl-C in the terminal is for us, who then stop it and all that it started.
+            start_new_session=True,
+        )
+        pid_file.write(str(process.pid))
+    # It outlives this process on purpose; without a return code Popen would warn about that.
+    process.returncode = 0
+
+
+def alive(name: str, *, state: Path) -> bool:
+    """Tell whether the program that was started as `name` still runs."""
+    try:
+        with (state / f"{name}.pid").open() as pid_file:
+            return _locked(pid_file.fileno())
+    except FileNotFoundError:
+        return False
+
+
+def stop(name: str, *, state: Path) -> bool:
+    """Stop the program that was started as `name`, with its children; politely, then by force after 10 seconds.
+
+    Returns:
+        Whether it was still running.
+    """
+    try:
+        pid_file = (state / f"{name}.pid").open()
+    except FileNotFoundError:
+        return False
+    with pid_file:
+        if not _locked(pid_file.fileno()):
+            return False
+        group = int(pid_file.read())
+        os.killpg(group, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while _locked(pid_file.fileno()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        # Also what the leader left behind, if it was our own child and has ended: the group stays ours until reaped.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(group, 0)
+    return True
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
+
+
+def run(command: Sequence[str], *, environment: Mapping[str, str], folder: Path) -> str:
+    """Run `command` to its end and return what it printed. Interrupted, it takes the command's children with it.
+
+    Raises:
+        StackError: It failed; the message ends with the last lines it printed.
+    """
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=dict(environment),
+        cwd=folder,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            printed, _ = process.communicate()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    if process.returncode != 0:
+        shown = " ".join([Path(command[0]).name, *command[1:2]])
+        raise StackError(f"`{shown}` failed (exit {process.returncode}). It said last:\n{tail(printed)}")
+    return printed
+
+
+def tail(text: str, lines: int = 30) -> str:
+    """The last lines of a text, indented."""
+    return "\n".join(f"    {line}" for line in text.rstrip().splitlines()[-lines:])
+
+
+@contextlib.contextmanager
+def exclusively(lock: Path, otherwise: str) -> Iterator[None]:
+    """Hold a lock file while the block runs.
+
+    Raises:
+        StackError: Somebody else holds it; the message is `otherwise`.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StackError(otherwise) from None
+        yield

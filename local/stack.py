@@ -1,0 +1,450 @@
+"""The whole system on one machine: an embedded AWS (MiniStack), an imitation of Kiva, and the real template on it.
+
+    python -m local.stack up | status | logs | down
+
+`sam build` and `sam deploy` are the real ones. The functions run under AWS's own runtime client, each in an environment
+that holds nothing but that client, so that they see only what the layer brings and fail as they would fail in AWS. All
+that a run starts or writes is in its state folder, which `down` empties.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import shutil
+import signal
+import sys
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import boto3
+import requests
+import yaml
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.config import Config
+from botocore.credentials import Credentials
+
+from local import processes
+from local.processes import StackError, free_port
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+VENVS: Final = ROOT / ".venvs"
+STATE: Final = ROOT / ".local" / "stack"
+REGION: Final = "us-east-1"
+START_SECONDS: Final = 30.0
+SANDBOX_CREDENTIALS: Final = {"client_id": "sandbox-client", "client_secret": "s3cr&t+/="}
+SANDBOX_AUDIENCE: Final = "https://partner-api-stage.dk1.kiva.org"
+KINDS: Final = {"loan_draft": "LoanDrafts", "journal_update": "JournalUpdates", "repayment": "Repayments"}
+"""Kind of submission -> the prefix of its logical ids in the template."""
+
+# The account owner of MiniStack; it checks everybody else's permissions, and whether a request is signed at all.
+_ROOT_USER: Final = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """A running local stack: where everything answers.
+
+    `api` is the URL in front of the routes; requests to it must be signed (`call` does that). `queues` and
+    `dead_letter_queues` give the URL for each kind of submission.
+    """
+
+    state: str
+    name: str
+    endpoint: str
+    sandbox: str
+    api: str
+    queues: Mapping[str, str]
+    dead_letter_queues: Mapping[str, str]
+
+    # Any, because boto3 makes its clients at run time: annotate the variable to have it checked.
+    def client(self, service: str) -> Any:  # noqa: ANN401
+        """Return a boto3 client of the embedded AWS, as the account's owner."""
+        return _client(self.endpoint, service)
+
+    def call(
+        self, method: str, path: str, body: str | bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> requests.Response:
+        """Send a request to the relay's API, signed as AWS wants it (Signature Version 4). `path` starts with `/`."""
+        request = AWSRequest(method, self.api + path, data=body, headers=dict(headers or {}))
+        SigV4Auth(Credentials("test", "test"), "execute-api", REGION).add_auth(request)
+        prepared = request.prepare()
+        with requests.Session() as session:
+            session.trust_env = False
+            return session.request(method, prepared.url, data=body, headers=dict(prepared.headers), timeout=60)
+
+    def physical_id(self, logical_id: str) -> str:
+        """Return what AWS calls a resource of the template: a queue's URL, a table's or a function's name."""
+        return _physical_id(self.endpoint, self.name, logical_id)
+
+
+def up(
+    *,
+    state: Path = STATE,
+    port: int | None = None,
+    sandbox_port: int | None = None,
+    parameters: Mapping[str, str] | None = None,
+) -> Stack:
+    """Start the embedded AWS and the imitation of Kiva, build, deploy, and store the imitation's credentials.
+
+    Args:
+        state: Folder for all that this run leaves on disk; one stack per folder.
+        port: Port of the embedded AWS; by default 4566 or, if that is taken, any free one.
+        sandbox_port: Port of the imitation of Kiva; by default 8080 or any free one.
+        parameters: Template parameters that differ from samconfig.toml's `local` section.
+
+    Raises:
+        StackError: It could not be done. Then, as on an interruption, everything that was started is stopped again.
+    """
+    with _alone(state):
+        if running := attach(state):
+            raise StackError(f"A stack is already running at {running.endpoint}. Stop it first: make down")
+        return _up(state, port, sandbox_port, parameters or {})
+
+
+def attach(state: Path = STATE) -> Stack | None:
+    """Return the stack that an earlier `up` left running, or None if there is none or it is not complete."""
+    try:
+        described = json.loads((state / "stack.json").read_text())
+    except FileNotFoundError:
+        return None
+    if all(processes.alive(name, state=state) for name in ("ministack", "sandbox")):
+        return Stack(**described)
+    return None
+
+
+def deploy(stack: Stack, parameters: Mapping[str, str]) -> None:
+    """Deploy the same build again with other template parameters, for example `{"CsvColumns": "3"}`."""
+    with _step("sam deploy " + " ".join(f"{key}={value}" for key, value in parameters.items())):
+        _deploy(Path(stack.state), stack.endpoint, stack.sandbox, parameters)
+
+
+def down(state: Path = STATE) -> bool:
+    """Stop everything that was started with this state folder, finished or not, and remove the folder.
+
+    Returns:
+        Whether something was still running.
+    """
+    with _alone(state):
+        return _down(state)
+
+
+@contextlib.contextmanager
+def running(
+    *,
+    state: Path,
+    parameters: Mapping[str, str] | None = None,
+    port: int | None = None,
+    sandbox_port: int | None = None,
+) -> Iterator[Stack]:
+    """Keep a stack for the length of a block; for programs that must leave nothing behind, however they end.
+
+    What an earlier run in the same folder left is removed first. Arguments and errors are those of `up`.
+    """
+    with _alone(state), _stopped_by_signals():
+        _down(state)
+        stack = _up(state, port, sandbox_port, parameters or {})
+        try:
+            yield stack
+        finally:
+            with _step("Stopping"):
+                _down(state)
+
+
+def _alone(state: Path) -> contextlib.AbstractContextManager[None]:
+    return processes.exclusively(
+        state.with_name(state.name + ".lock"),
+        f"Another command is starting or stopping the stack in {state}. Wait for it to end, then try again.",
+    )
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Turn a polite kill and a closed terminal into an exception, so that clean-up runs as it does on Ctrl-C."""
+
+    def leave(number: int, _frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _step(what: str) -> Iterator[None]:
+    """Show what is being done, and then how many seconds it took."""
+    print(f"{what} … ".ljust(48), end="", flush=True)
+    started = time.monotonic()
+    try:
+        yield
+    except BaseException:
+        print("failed", flush=True)
+        raise
+    print(f"{time.monotonic() - started:5.1f} s", flush=True)
+
+
+def _up(state: Path, port: int | None, sandbox_port: int | None, parameters: Mapping[str, str]) -> Stack:
+    if _down(state):
+        print("An earlier run was left half-finished: stopped and removed.")
+    aws_port = free_port(4566, insisted=port, option="--port")
+    kiva_port = free_port(8080, insisted=sandbox_port, option="--sandbox-port")
+    endpoint, sandbox = f"http://127.0.0.1:{aws_port}", f"http://127.0.0.1:{kiva_port}"
+    try:
+        (state / "tmp").mkdir(parents=True)
+        with _step(f"Starting MiniStack on port {aws_port}"):
+            _start_ministack(state, aws_port)
+        with _step(f"Starting the imitation of Kiva on port {kiva_port}"):
+            _start_sandbox(state, kiva_port)
+        with _step("sam build"):
+            _build(state / "build")
+        with _step("sam deploy"):
+            _deploy(state, endpoint, sandbox, parameters)
+        stack = _describe(state, endpoint, sandbox)
+        stack.client("secretsmanager").put_secret_value(
+            SecretId=stack.physical_id("CredentialsSecret"), SecretString=json.dumps(SANDBOX_CREDENTIALS)
+        )
+    except BaseException:
+        _down(state)
+        raise
+    # Written last: its presence is what tells a complete stack from a half-finished one.
+    (state / "stack.json").write_text(json.dumps(asdict(stack), indent=2))
+    return stack
+
+
+def _down(state: Path) -> bool:
+    stopped = [processes.stop(name, state=state) for name in ("sandbox", "ministack")]
+    shutil.rmtree(state, ignore_errors=True)
+    return any(stopped)
+
+
+def _start_ministack(state: Path, port: int) -> None:
+    endpoint = f"http://127.0.0.1:{port}"
+    # Nothing of the caller's environment: MiniStack hands its own down to the functions.
+    environment = _ROOT_USER | {
+        "PATH": os.defpath,
+        "TMPDIR": str(state / "tmp"),
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": "127.0.0.1",
+        "MINISTACK_HOST": "127.0.0.1",
+        "AWS_ENDPOINT_URL": endpoint,
+        "AUTH": "true",
+        "IOT_MTLS_ENABLED": "0",
+    }
+    command = [str(VENVS / "local" / "bin" / "ministack")]
+    processes.start("ministack", command, state=state, environment=environment, folder=state)
+    _wait_for("ministack", f"{endpoint}/_ministack/health", state)
+
+
+def _start_sandbox(state: Path, port: int) -> None:
+    command = [sys.executable, "-m", "local.kiva_sandbox", "--port", str(port)]
+    processes.start("sandbox", command, state=state, environment=_environment(), folder=ROOT)
+    _wait_for("sandbox", f"http://127.0.0.1:{port}/_sandbox/health", state)
+
+
+def _wait_for(name: str, url: str, state: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    with requests.Session() as session:
+        session.trust_env = False
+        while processes.alive(name, state=state) and time.monotonic() < deadline:
+            with contextlib.suppress(requests.ConnectionError, requests.Timeout):
+                if session.get(url, timeout=1).ok:
+                    return
+            time.sleep(0.1)
+    ended = "does not answer" if processes.alive(name, state=state) else "ended"
+    log = (state / f"{name}.log").read_text(errors="replace")
+    raise StackError(f"{name} was started but {ended}. It said last:\n{processes.tail(log)}")
+
+
+def _environment() -> dict[str, str]:
+    """The caller's environment without what leads to a real AWS account, and with a real python3.13 first on PATH."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    # .venvs/uv holds python3.13 and pip, which is what `sam build` looks for; a pyenv shim would not do.
+    path = os.pathsep.join([str(VENVS / "uv" / "bin"), os.environ.get("PATH", os.defpath)])
+    return kept | {"PATH": path, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "SAM_CLI_TELEMETRY": "0"}
+
+
+def _sam(*arguments: str, environment: Mapping[str, str] | None = None) -> str:
+    command = [str(VENVS / "sam" / "bin" / "sam"), *arguments]
+    return processes.run(command, environment=_environment() | dict(environment or {}), folder=ROOT)
+
+
+def _build(into: Path) -> None:
+    """Build into .aws-sam, where SAM keeps its cache, and copy the result, which this run may then change."""
+    cache = ROOT / ".aws-sam"
+    cache.mkdir(exist_ok=True)
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _sam("build", "--cached", "--parallel")
+        shutil.copytree(cache / "build", into)
+    _use_runtime_client(into)
+
+
+def _use_runtime_client(build: Path) -> None:
+    """Let each function of a built template start AWS's runtime client itself.
+
+    MiniStack would import a `python3.13` handler into its own interpreter; a `provided` one it starts as AWS does.
+    """
+    template_file = build / "template.yaml"
+    template = yaml.safe_load(template_file.read_text())
+    bootstrap = (
+        "#!/bin/sh\n"
+        f'export PYTHONPATH="$LAMBDA_TASK_ROOT:{build}/KivaPartnerLayer/python"\n'
+        f'exec {VENVS}/runtime/bin/python -m awslambdaric "$_HANDLER"\n'
+    )
+    for logical_id, resource in template["Resources"].items():
+        if resource["Type"] == "AWS::Serverless::Function":
+            resource["Properties"]["Runtime"] = "provided.al2023"
+            file = build / logical_id / "bootstrap"
+            file.write_text(bootstrap)
+            file.chmod(0o755)
+    template_file.write_text(yaml.safe_dump(template, sort_keys=False))
+
+
+def _deploy(state: Path, endpoint: str, sandbox: str, parameters: Mapping[str, str]) -> None:
+    section = _samconfig()
+    overrides = _overrides(section.get("parameter_overrides", [])) | {
+        "AwsEndpointUrl": endpoint,
+        "KivaTokenUrl": f"{sandbox}/oauth/token",
+        "KivaAudience": SANDBOX_AUDIENCE,
+        "KivaApiBaseUrl": sandbox,
+        # The name that Lambda gives to what this machine is.
+        "Architecture": {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "x86_64"),
+        **parameters,
+    }
+    _sam(
+        "deploy",
+        "--config-env=local",
+        f"--config-file={ROOT / 'samconfig.toml'}",
+        f"--template-file={state / 'build' / 'template.yaml'}",
+        "--no-confirm-changeset",
+        "--no-fail-on-empty-changeset",
+        "--parameter-overrides",
+        *(f"{key}={value}" for key, value in overrides.items()),
+        environment=_ROOT_USER | {"AWS_ENDPOINT_URL": endpoint},
+    )
+
+
+def _samconfig() -> dict[str, Any]:
+    section: dict[str, Any] = tomllib.loads((ROOT / "samconfig.toml").read_text())["local"]["deploy"]["parameters"]
+    return section
+
+
+def _overrides(written: str | list[str]) -> dict[str, str]:
+    pairs = written.split() if isinstance(written, str) else written
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _describe(state: Path, endpoint: str, sandbox: str) -> Stack:
+    name = _samconfig()["stack_name"]
+    api = _physical_id(endpoint, name, "RelayApi")
+    stage = _client(endpoint, "apigateway").get_stages(restApiId=api)["item"][0]["stageName"]
+    return Stack(
+        state=str(state),
+        name=name,
+        endpoint=endpoint,
+        sandbox=sandbox,
+        api=f"{endpoint}/restapis/{api}/{stage}/_user_request_",
+        queues={kind: _physical_id(endpoint, name, f"{prefix}Queue") for kind, prefix in KINDS.items()},
+        dead_letter_queues={
+            kind: _physical_id(endpoint, name, f"{prefix}DeadLetterQueue") for kind, prefix in KINDS.items()
+        },
+    )
+
+
+def _client(endpoint: str, service: str) -> Any:  # noqa: ANN401
+    return boto3.client(
+        service,
+        endpoint_url=endpoint,
+        region_name=REGION,
+        aws_access_key_id="test",
+        aws_secret_access_key="test",
+        config=Config(proxies={}),
+    )
+
+
+def _physical_id(endpoint: str, stack: str, logical_id: str) -> str:
+    found = _client(endpoint, "cloudformation").describe_stack_resource(StackName=stack, LogicalResourceId=logical_id)
+    physical_id: str = found["StackResourceDetail"]["PhysicalResourceId"]
+    return physical_id
+
+
+def logs(stack: Stack) -> Iterator[str]:
+    """Yield what the functions log, readably, oldest first, and go on with what comes; it never ends by itself."""
+    client = stack.client("logs")
+    since: dict[str, int] = {}
+    seen: set[str] = set()
+    while True:
+        lines: list[tuple[int, str]] = []
+        for group in client.describe_log_groups()["logGroups"]:
+            name = group["logGroupName"]
+            found = client.filter_log_events(logGroupName=name, startTime=since.get(name, 0))["events"]
+            for event in found:
+                if event["eventId"] not in seen:
+                    seen.add(event["eventId"])
+                    since[name] = max(since.get(name, 0), event["timestamp"])
+                    lines.append((event["timestamp"], _readable(name, event["timestamp"], event["message"])))
+        yield from (line for _, line in sorted(lines))
+        time.sleep(1)
+
+
+def _readable(group: str, milliseconds: int, message: str) -> str:
+    clock = datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%H:%M:%S")
+    return f"{clock}  {group.rsplit('/', 1)[-1]:<24}  {message.rstrip()}"
+
+
+def _print_urls(stack: Stack) -> None:
+    rows = {"AWS": stack.endpoint, "Kiva sandbox": stack.sandbox, "API (signed)": stack.api}
+    rows |= {f"queue {kind}": url for kind, url in stack.queues.items()}
+    for label, url in rows.items():
+        print(f"  {label:<22} {url}")
+    print("\n  make logs   what the functions say\n  make down   stop everything and remove it")
+
+
+def main() -> int:
+    """Run the command line; 0 when done, 1 with a message when not."""
+    parser = argparse.ArgumentParser(prog="python -m local.stack", description="The whole system on this machine.")
+    parser.add_argument("--state", type=Path, default=STATE, help="folder for all that the stack leaves on disk")
+    commands = parser.add_subparsers(dest="command", required=True)
+    start = commands.add_parser("up", help="build, deploy and keep running")
+    start.add_argument("--port", type=int, help="port of the embedded AWS (default: 4566, or a free one)")
+    start.add_argument("--sandbox-port", type=int, help="port of the imitation of Kiva (default: 8080, or a free one)")
+    commands.add_parser("status", help="show where everything answers")
+    commands.add_parser("logs", help="follow what the functions log, until Ctrl-C")
+    commands.add_parser("down", help="stop everything and remove it")
+    chosen = parser.parse_args()
+    state = chosen.state.resolve()
+    try:
+        with _stopped_by_signals():
+            if chosen.command == "up":
+                _print_urls(up(state=state, port=chosen.port, sandbox_port=chosen.sandbox_port))
+            elif chosen.command == "down":
+                print("Stopped." if down(state) else "Nothing was running.")
+            elif stack := attach(state):
+                if chosen.command == "status":
+                    _print_urls(stack)
+                else:
+                    for line in logs(stack):
+                        print(line, flush=True)
+            else:
+                raise StackError("No stack is running here. Start one: make up")
+    except StackError as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
