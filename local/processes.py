@@ -96,12 +96,12 @@ def stop(name: str, *, state: Path) -> bool:
         if not _locked(pid_file.fileno()):
             return False
         group = int(pid_file.read())
-        os.killpg(group, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
-        while _locked(pid_file.fileno()) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        # Also what the leader left behind, if it was our own child and has ended: the group stays ours until reaped.
         with contextlib.suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGTERM)
+            deadline = time.monotonic() + STOP_SECONDS
+            while _locked(pid_file.fileno()) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            # The program itself if it would not end, and children that it left behind.
             os.killpg(group, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):
             os.waitpid(group, 0)

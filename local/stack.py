@@ -21,6 +21,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -45,6 +46,13 @@ SANDBOX_AUDIENCE: Final = "https://partner-api-stage.dk1.kiva.org"
 KINDS: Final = {"loan_draft": "LoanDrafts", "journal_update": "JournalUpdates", "repayment": "Repayments"}
 """Kind of submission -> the prefix of its logical ids in the template."""
 
+# What Powertools adds to every line.
+_ALWAYS_LOGGED: Final = frozenset(
+    {
+        "timestamp", "location", "service", "xray_trace_id", "cold_start", "sampling_rate",
+        "function_name", "function_arn", "function_memory_size", "function_request_id",
+    }
+)  # fmt: skip
 # The account owner of MiniStack; it checks everybody else's permissions, and whether a request is signed at all.
 _ROOT_USER: Final = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
 
@@ -287,13 +295,14 @@ def _build(into: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _sam("build", "--cached", "--parallel")
         shutil.copytree(cache / "build", into)
-    _use_runtime_client(into)
+    _adapt(into)
 
 
-def _use_runtime_client(build: Path) -> None:
-    """Let each function of a built template start AWS's runtime client itself.
+def _adapt(build: Path) -> None:
+    """Change a built template where MiniStack and AWS differ.
 
-    MiniStack would import a `python3.13` handler into its own interpreter; a `provided` one it starts as AWS does.
+    MiniStack would import a `python3.13` handler into its own interpreter. A `provided` one it starts as AWS does, and
+    there each function starts AWS's runtime client itself.
     """
     template_file = build / "template.yaml"
     template = yaml.safe_load(template_file.read_text())
@@ -303,11 +312,17 @@ def _use_runtime_client(build: Path) -> None:
         f'exec {VENVS}/runtime/bin/python -m awslambdaric "$_HANDLER"\n'
     )
     for logical_id, resource in template["Resources"].items():
+        properties = resource.get("Properties", {})
         if resource["Type"] == "AWS::Serverless::Function":
-            resource["Properties"]["Runtime"] = "provided.al2023"
+            properties["Runtime"] = "provided.al2023"
             file = build / logical_id / "bootstrap"
             file.write_text(bootstrap)
             file.chmod(0o755)
+        elif resource["Type"] == "AWS::Lambda::EventSourceMapping":
+            # A number from a parameter arrives as text, on which MiniStack's poller stumbles and delivers nothing.
+            scaling = properties["ScalingConfig"]
+            parameter = template["Parameters"][scaling["MaximumConcurrency"]["Ref"]]
+            scaling["MaximumConcurrency"] = int(parameter["Default"])
     template_file.write_text(yaml.safe_dump(template, sort_keys=False))
 
 
@@ -383,24 +398,39 @@ def logs(stack: Stack) -> Iterator[str]:
     """Yield what the functions log, readably, oldest first, and go on with what comes; it never ends by itself."""
     client = stack.client("logs")
     since: dict[str, int] = {}
-    seen: set[str] = set()
+    seen: set[tuple[str, int, str]] = set()
     while True:
         lines: list[tuple[int, str]] = []
-        for group in client.describe_log_groups()["logGroups"]:
+        for group in client.describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{stack.name}-")["logGroups"]:
             name = group["logGroupName"]
-            found = client.filter_log_events(logGroupName=name, startTime=since.get(name, 0))["events"]
-            for event in found:
-                if event["eventId"] not in seen:
-                    seen.add(event["eventId"])
-                    since[name] = max(since.get(name, 0), event["timestamp"])
-                    lines.append((event["timestamp"], _readable(name, event["timestamp"], event["message"])))
-        yield from (line for _, line in sorted(lines))
+            for event in client.filter_log_events(logGroupName=name, startTime=since.get(name, 0))["events"]:
+                stamp, message = event["timestamp"], event["message"]
+                # MiniStack gives events no id.
+                key = (event["logStreamName"], stamp, message)
+                if key not in seen:
+                    seen.add(key)
+                    since[name] = max(since.get(name, 0), stamp)
+                    if text := _readable(message):
+                        clock = datetime.fromtimestamp(stamp / 1000, UTC).strftime("%H:%M:%S")
+                        lines.append((stamp, f"{clock}  {name.split(f'{stack.name}-')[1]:<16}  {text}"))
+        yield from (line for _, line in sorted(lines, key=itemgetter(0)))
         time.sleep(1)
 
 
-def _readable(group: str, milliseconds: int, message: str) -> str:
-    clock = datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%H:%M:%S")
-    return f"{clock}  {group.rsplit('/', 1)[-1]:<24}  {message.rstrip()}"
+def _readable(message: str) -> str:
+    """Shorten a log line to what a person looks for; empty for a line that only machines need."""
+    if message.startswith(("START RequestId", "END RequestId")):
+        return ""
+    if message.startswith("REPORT RequestId"):
+        return message.split("\t")[1]
+    try:
+        record = json.loads(message)
+    except ValueError:
+        return message.rstrip()
+    if not isinstance(record, dict) or "_aws" in record:
+        return ""
+    shown = [str(record.pop("level", "")).ljust(8), str(record.pop("message", ""))]
+    return " ".join([*shown, *(f"{key}={value}" for key, value in record.items() if key not in _ALWAYS_LOGGED)])
 
 
 def _print_urls(stack: Stack) -> None:
