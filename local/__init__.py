@@ -1,0 +1,1 @@
+"""Everything that runs kiva-relay on one machine."""
