@@ -1,0 +1,97 @@
+"""Request bodies as Kiva reads them: unknown keys are ignored, and next to nothing in a draft is mandatory."""
+
+from decimal import Decimal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Body(BaseModel):
+    # A JSON number where a string belongs is taken as its text, as Java services do.
+    model_config = ConfigDict(extra="ignore", coerce_numbers_to_str=True)
+
+
+class Entrep(_Body):
+    """One borrower of a draft."""
+
+    client_id: str | None = None
+    loan_id: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+    gender: str | None = None
+    amount: Decimal | None = None
+
+
+class Instalment(_Body):
+    """One expected payment of a draft's schedule, in the loan's currency."""
+
+    date: str | None = None
+    principal: Decimal | None = None
+    interest: Decimal | None = None
+
+
+class Draft(_Body):
+    """The body of `POST loan_draft`."""
+
+    activity_id: int | None = None
+    theme_type_id: int | None = None
+    description_language_id: int | None = None
+    location: str | None = None
+    currency: str | None = None
+    loanuse: str | None = None
+    description: str | None = None
+    client_waiver_signed: bool | None = None
+    disburse_time: str | None = None
+    entreps: list[Entrep] = []
+    schedule: list[Instalment] = []
+    image_encoded: str | None = None
+    image_url: str | None = None
+    group_name: str | None = None
+    internal_client_id: str | None = None
+    internal_loan_id: str | None = None
+    not_pictured: list[bool] | None = None
+
+    @property
+    def is_group(self) -> bool:
+        """Whether several borrowers share the loan: Kiva's schema has no other sign of it."""
+        return len(self.entreps) > 1
+
+    @property
+    def group_fields(self) -> list[str]:
+        """Names of the group-only fields that this draft carries."""
+        names = ("group_name", "internal_client_id", "internal_loan_id", "not_pictured")
+        return [name for name in names if getattr(self, name) is not None]
+
+    @property
+    def amount(self) -> Decimal:
+        """What all borrowers ask for together, in the loan's currency."""
+        return sum((entrep.amount or Decimal() for entrep in self.entreps), Decimal())
+
+
+class Journal(_Body):
+    """One update about a borrower."""
+
+    internal_loan_id: str
+    internal_client_id: str | None = None
+    subject: str
+    body: str
+    image_url: str | None = None
+
+
+class Journals(_Body):
+    """The body of `POST journals`."""
+
+    journals: list[Journal] = Field(min_length=1)
+
+
+class Repayment(_Body):
+    """One row of a repayment report; the amount is in the loan's currency."""
+
+    loan_id: str
+    client_id: str | None = None
+    amount: Decimal
+
+
+class Repayments(_Body):
+    """The body of `POST repayments`."""
+
+    repayments: list[Repayment] = Field(min_length=1)

@@ -1,0 +1,78 @@
+"""`/_sandbox/`: what only the sandbox has. It asks for no token, being for the tests and people of this machine."""
+
+from typing import Any
+
+from fastapi import APIRouter, HTTPException
+
+from local.kiva_sandbox.state import NotPublishable
+from local.kiva_sandbox.web import Answer, KeptState
+
+inspection = APIRouter(prefix="/_sandbox")
+
+
+@inspection.get("/health")
+async def health() -> Answer:
+    """Say that the sandbox answers."""
+    return Answer({"status": "ok"})
+
+
+@inspection.get("/drafts")
+async def drafts(state: KeptState) -> Answer:
+    """Show every draft with its whole body and the messages PA2 would show."""
+    return _all(state.drafts())
+
+
+@inspection.get("/journals")
+async def journals(state: KeptState) -> Answer:
+    """Show every journal with its archive and whether a person has confirmed it."""
+    return _all(state.journals())
+
+
+@inspection.get("/uploads")
+async def uploads(state: KeptState) -> Answer:
+    """Show every upload with its rows and their problems."""
+    return _all(state.uploads())
+
+
+@inspection.get("/loans")
+async def loans(state: KeptState) -> Answer:
+    """Show every loan at once."""
+    return _all(state.loans())
+
+
+@inspection.get("/counters")
+async def counters(state: KeptState) -> Answer:
+    """Count what came in, including what was refused."""
+    token_requests, calls = state.counters()
+    return Answer({"token_requests": token_requests, "calls": calls})
+
+
+@inspection.post("/reset")
+async def reset(state: KeptState) -> Answer:
+    """Go back to the state at start."""
+    state.reset()
+    return Answer({"status": "ok"})
+
+
+@inspection.post("/drafts/{uuid}/publish")
+async def publish(uuid: str, state: KeptState) -> Answer:
+    """Publish a draft as its coordinator would, and show the loan it becomes."""
+    try:
+        return Answer(state.publish(uuid))
+    except KeyError:
+        raise HTTPException(404, "No draft has this uuid") from None
+    except NotPublishable as reason:
+        raise HTTPException(409, str(reason)) from None
+
+
+@inspection.post("/journals/{archive_id}/confirm")
+async def confirm(archive_id: str, state: KeptState) -> Answer:
+    """Confirm an archive as a person would at its confirm URL, and show its journals."""
+    try:
+        return _all(state.confirm(archive_id))
+    except KeyError:
+        raise HTTPException(404, "No archive has this id") from None
+
+
+def _all(data: list[Any]) -> Answer:
+    return Answer({"total": len(data), "data": data})

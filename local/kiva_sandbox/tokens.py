@@ -1,0 +1,113 @@
+"""Kiva's authorisation server: client credentials in, an RS256 JWT out; and the check of that JWT at the API."""
+
+import hmac
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import uuid4
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+
+from local.kiva_sandbox.data import SCOPES, Partner
+
+AUDIENCES = ("https://partner-api-stage.dk1.kiva.org", "https://partner-api-stage.kiva.org")
+"""Both staging audiences that Kiva has published. They are compared as strings and are not the API's address."""
+ISSUER = "https://auth-stage.dk1.kiva.org/"
+LIFETIME_SECONDS = 43_199
+_KEY_ID = "sbx9001k"
+
+
+class OAuthError(Exception):
+    """A refusal in OAuth's own form, with the HTTP status it travels under."""
+
+    def __init__(self, status: int, error: str, description: str, **more: str) -> None:
+        super().__init__(description)
+        self.status = status
+        self.body = {"error": error, "error_description": description, **more}
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a valid token allows: the partner it was issued to and the scopes it carries."""
+
+    partner_id: str
+    scopes: frozenset[str]
+
+
+def new_signing_key() -> RSAPrivateKey:
+    """A fresh RSA-2048 key. No two runs of the sandbox trust each other's tokens."""
+    return generate_private_key(public_exponent=65_537, key_size=2_048)
+
+
+class Tokens:
+    """Issues and checks the tokens of one partner."""
+
+    def __init__(self, partner: Partner, key: RSAPrivateKey, now: Callable[[], datetime]) -> None:
+        self._partner = partner
+        self._key = key
+        self._now = now
+
+    def issue(self, form: Mapping[str, str]) -> dict[str, str | int]:
+        """The answer to a token request with these form fields, in the key order Kiva has used since 2026.
+
+        Raises OAuthError for wrong credentials, another grant type, an unknown audience, or no scope left to grant.
+        """
+        if not self._knows(form.get("client_id", ""), form.get("client_secret", "")):
+            raise OAuthError(401, "invalid_client", "Bad client credentials")
+        if form.get("grant_type") != "client_credentials":
+            raise OAuthError(400, "unsupported_grant_type", "Unsupported grant type")
+        audience = form.get("audience", "")
+        if audience not in AUDIENCES:
+            raise OAuthError(400, "invalid_request", "Unknown audience")
+        scopes = self._granted(form.get("scope", ""))
+        if not scopes:
+            raise OAuthError(400, "invalid_scope", "None of the requested scopes is authorised for this client")
+        jti = str(uuid4())
+        claims = {
+            "aud": [audience],
+            "scope": sorted(scopes),
+            "iss": ISSUER,
+            "partnerId": self._partner.id,
+            "exp": int(self._now().timestamp()) + LIFETIME_SECONDS,
+            "jti": jti,
+            "client_id": self._partner.client_id,
+        }
+        return {
+            "access_token": jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": _KEY_ID}),
+            "scope": " ".join(scopes),
+            "iss": ISSUER,
+            "partnerId": self._partner.id,
+            "token_type": "bearer",
+            "expires_in": LIFETIME_SECONDS,
+            "jti": jti,
+        }
+
+    def check(self, authorization: str) -> Grant:
+        """What the bearer of this `Authorization` header may do. Raises OAuthError when it is no valid token."""
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise OAuthError(401, "invalid_token", "Access token missing")
+        try:
+            claims = jwt.decode(
+                token.strip(),
+                self._key.public_key(),
+                algorithms=["RS256"],
+                audience=AUDIENCES,
+                issuer=ISSUER,
+                options={"verify_exp": False, "require": ["exp"]},  # expiry is ours to judge: by the clock passed in
+            )
+        except jwt.InvalidTokenError:
+            raise OAuthError(401, "invalid_token", "Access token invalid") from None
+        if claims["exp"] <= self._now().timestamp():
+            raise OAuthError(401, "invalid_token", "Access token expired")
+        return Grant(claims["partnerId"], frozenset(claims["scope"]))
+
+    def _knows(self, client_id: str, client_secret: str) -> bool:
+        given = f"{client_id}\n{client_secret}".encode("utf-8", "replace")
+        return hmac.compare_digest(given, f"{self._partner.client_id}\n{self._partner.client_secret}".encode())
+
+    def _granted(self, requested: str) -> list[str]:
+        """What was asked for and is authorised; backwards, since Kiva does not keep the order of the request either."""
+        wanted = dict.fromkeys(requested.split()) or dict.fromkeys(SCOPES)
+        return [scope for scope in reversed(wanted) if scope in self._partner.scopes]
