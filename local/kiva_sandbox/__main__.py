@@ -1,0 +1,57 @@
+"""Run the sandbox: `python -m local.kiva_sandbox --port 8080`."""
+
+import argparse
+import logging
+import signal
+import socket
+import sys
+from datetime import UTC, datetime
+from typing import override
+
+import uvicorn
+
+from local.kiva_sandbox.app import create_app
+from local.kiva_sandbox.data import Partner, portfolio
+from local.kiva_sandbox.state import State
+from local.kiva_sandbox.tokens import Tokens, new_signing_key
+
+
+class _WithoutQuery(logging.Filter):
+    """Takes the query string out of uvicorn's access lines: a search for a loan can hold a borrower's name."""
+
+    @override
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple) and len(record.args) == 5:  # noqa: PLR2004 - peer, method, path, version, status
+            peer, method, path, version, status = record.args
+            record.args = (peer, method, str(path).partition("?")[0], version, status)
+        return True
+
+
+def main() -> None:
+    """Serve until told to stop. Exits 1 with one line when the address cannot be had."""
+    parser = argparse.ArgumentParser(prog="kiva_sandbox", description="A local imitation of Kiva's Partner API.")
+    parser.add_argument("--port", type=int, required=True, help="where to listen; 0 takes any free port")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--loans", type=int, default=500, help="size of the portfolio (default: 500)")
+    options = parser.parse_args()
+    try:
+        listener = socket.create_server((options.host, options.port))
+    except (OSError, OverflowError) as error:
+        sys.exit(f"kiva_sandbox: cannot listen on {options.host}:{options.port} ({error}); choose another --port")
+
+    def now() -> datetime:
+        return datetime.now(UTC)
+
+    app = create_app(State(portfolio(options.loans), now), Tokens(Partner(), new_signing_key(), now))
+    # uvicorn stops serving on these signals and then raises them again; by then there is nothing left to do.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    config = uvicorn.Config(app, timeout_graceful_shutdown=3)
+    logging.getLogger("uvicorn.access").addFilter(_WithoutQuery())
+    host, port = listener.getsockname()[:2]
+    print(f"Kiva sandbox with {options.loans} loans on http://{host}:{port}", flush=True)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

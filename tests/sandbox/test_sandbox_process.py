@@ -1,0 +1,65 @@
+"""The sandbox as people start it: a process of its own, reached over a socket."""
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(*options):
+    return subprocess.Popen(  # noqa: S603 - our own module, with the options of the test
+        [sys.executable, "-m", "local.kiva_sandbox", *options],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.fixture
+def process():
+    running = start("--port", "0", "--loans", "3")
+    yield running
+    running.kill()
+    running.communicate()
+
+
+def test_a_draft_goes_through_the_real_server_which_logs_paths_only_and_stops_when_told(process, form, individual):
+    greeting = process.stdout.readline()
+    assert "http://127.0.0.1:" in greeting
+    with httpx.Client(base_url=greeting.split()[-1], trust_env=False) as http:
+        token = http.post("/oauth/token", data=form).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        draft = http.post("/v3/partner/9001/loan_draft", json=individual, headers=headers).json()
+        found = http.get("/v3/partner/9001/loans", params={"query": "Akinyi"}, headers=headers)
+        kept = http.get("/_sandbox/drafts").json()
+        loans = http.get("/_sandbox/loans").json()
+    assert found.status_code == 200
+    assert [one["loan_draft_uuid"] for one in kept["data"]] == [draft["loan_draft_uuid"]]
+    assert loans["total"] == 3
+    process.send_signal(signal.SIGTERM)
+    log, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+    assert '"GET /v3/partner/9001/loans HTTP/1.1" 200' in log
+    assert '"POST /v3/partner/9001/loan_draft HTTP/1.1" 200' in log
+    for secret in ("Akinyi", "query=", token, form["client_secret"]):
+        assert secret not in log + errors
+
+
+def test_a_port_that_is_taken_is_one_clear_line_and_exit_1():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        late = start("--port", str(port))
+        log, errors = late.communicate(timeout=30)
+    assert late.returncode == 1
+    assert log == ""
+    assert len(errors.splitlines()) == 1
+    assert f"127.0.0.1:{port}" in errors
+    assert "--port" in errors
