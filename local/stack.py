@@ -204,7 +204,7 @@ def _step(what: str) -> Iterator[None]:
 
 def _up(state: Path, port: int | None, sandbox_port: int | None, parameters: Mapping[str, str]) -> Stack:
     if _down(state):
-        print("An earlier run was left half-finished: stopped and removed.")
+        print("What an earlier run left behind was stopped and removed.")
     aws_port = free_port(4566, insisted=port, option="--port")
     kiva_port = free_port(8080, insisted=sandbox_port, option="--sandbox-port")
     endpoint, sandbox = f"http://127.0.0.1:{aws_port}", f"http://127.0.0.1:{kiva_port}"
