@@ -74,7 +74,7 @@ class Stack:
     dead_letter_queues: Mapping[str, str]
 
     # Any, because boto3 makes its clients at run time: annotate the variable to have it checked.
-    def client(self, service: str) -> Any:  # noqa: ANN401
+    def client(self, service: str) -> Any:
         """Return a boto3 client of the embedded AWS, as the account's owner."""
         return _client(self.endpoint, service)
 
@@ -377,7 +377,7 @@ def _describe(state: Path, endpoint: str, sandbox: str) -> Stack:
     )
 
 
-def _client(endpoint: str, service: str) -> Any:  # noqa: ANN401
+def _client(endpoint: str, service: str) -> Any:
     return boto3.client(
         service,
         endpoint_url=endpoint,
