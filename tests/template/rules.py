@@ -1,0 +1,355 @@
+"""What must hold of the template and no scanner checks.
+
+Each rule takes the translated template as a stack with the default parameters has it, and yields a sentence for
+everything that breaks it.
+"""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from template.cloudformation import Template, listed, named, of_type
+
+GATEWAY_TIMEOUT = 29
+"""API Gateway's own limit in seconds."""
+RECORDING_TIME = 40
+"""What a run needs besides waiting for Kiva: to get the token, to claim, to write the outcome down."""
+OUTAGE = 24 * 3600
+LONGEST_WAIT = 3600
+"""The visibility that waiting messages grow to; with full jitter they wait half of it on average."""
+
+
+def timeouts_cover_kivas_slowest_answers(template: Template) -> Iterator[str]:
+    limits = template["Parameters"]
+    kiva = limits["KivaConnectTimeoutSeconds"]["MaxValue"] + limits["KivaReadTimeoutSeconds"]["MaxValue"]
+    for name in _behind_queues(template):
+        # Two, because a refused token earns a second try within one claim.
+        if of_type(template, "AWS::Lambda::Function")[name]["Timeout"] < 2 * kiva + RECORDING_TIME:
+            yield f"{name} may be killed while it waits for Kiva: it needs 2 x {kiva} s + {RECORDING_TIME} s"
+
+
+def readers_answer_before_the_gateway_gives_up(template: Template) -> Iterator[str]:
+    connect = template["Parameters"]["KivaConnectTimeoutSeconds"]["Default"]
+    console = of_type(template, "AWS::Lambda::Function")["ConsoleFunction"]
+    if int(console["Environment"]["Variables"]["KIVA_READ_TIMEOUT_SECONDS"]) + connect >= GATEWAY_TIMEOUT:
+        yield "ConsoleFunction waits for Kiva longer than API Gateway waits for it"
+    if console["Timeout"] < GATEWAY_TIMEOUT:
+        yield "ConsoleFunction ends before API Gateway would"
+
+
+def every_function_logs_to_a_group_that_forgets(template: Template) -> Iterator[str]:
+    groups = of_type(template, "AWS::Logs::LogGroup")
+    for name, function in of_type(template, "AWS::Lambda::Function").items():
+        logging = function.get("LoggingConfig", {})
+        group = groups.get(named(logging.get("LogGroup")), {})
+        if logging.get("LogFormat") != "JSON":
+            yield f"{name} does not log in JSON"
+        if not group.get("RetentionInDays"):
+            yield f"{name} logs to no group with a retention"
+        elif named(group["LogGroupName"]) != f"/aws/lambda/{named(function['FunctionName'])}":
+            yield f"{name} logs where nobody looks: the group is not named after it"
+
+
+def every_function_has_its_own_role(template: Template) -> Iterator[str]:
+    for name, function in of_type(template, "AWS::Lambda::Function").items():
+        if named(function["Role"]) != f"{name}Role.Arn":
+            yield f"{name} runs as {named(function['Role'])}"
+
+
+def messages_stay_hidden_while_a_function_has_them(template: Template) -> Iterator[str]:
+    for name, mapping, queue in _mappings(template):
+        timeout = of_type(template, "AWS::Lambda::Function")[named(mapping["FunctionName"])]["Timeout"]
+        if queue["VisibilityTimeout"] < 6 * timeout + mapping["MaximumBatchingWindowInSeconds"]:
+            yield f"{name}: the visibility timeout is less than 6 x {timeout} s and the batching window"
+
+
+def one_bad_message_does_not_bring_its_batch_back(template: Template) -> Iterator[str]:
+    for name, mapping, _ in _mappings(template):
+        if mapping.get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:
+            yield f"{name} does not report batch item failures"
+
+
+def no_message_is_filtered_away(template: Template) -> Iterator[str]:
+    for name, mapping, _ in _mappings(template):
+        if "FilterCriteria" in mapping:
+            yield f"{name} has a filter: what it does not match is deleted unseen"
+
+
+def every_queue_has_a_valve_towards_kiva(template: Template) -> Iterator[str]:
+    for name, mapping, _ in _mappings(template):
+        parameter = template["Parameters"].get(named(mapping.get("ScalingConfig", {}).get("MaximumConcurrency")), {})
+        if not 2 <= parameter.get("MinValue", 0) <= parameter.get("Default", 0):  # AWS takes nothing below 2
+            yield f"{name} has no MaximumConcurrency of 2 or more"
+
+
+def large_batches_have_a_window(template: Template) -> Iterator[str]:
+    for name, mapping, _ in _mappings(template):
+        if mapping["BatchSize"] > 10 and not mapping["MaximumBatchingWindowInSeconds"]:
+            yield f"{name}: AWS refuses batches of more than 10 without a window"
+
+
+def every_queue_has_its_own_dead_letter_queue(template: Template) -> Iterator[str]:
+    queues = of_type(template, "AWS::SQS::Queue")
+    for name, queue in _sources(template).items():
+        dead_letters = f"{name.removesuffix('Queue')}DeadLetterQueue"
+        if named(queue["RedrivePolicy"]["deadLetterTargetArn"]) != f"{dead_letters}.Arn":
+            yield f"{name} has not its own dead-letter queue"
+            continue
+        allowed = queues[dead_letters].get("RedriveAllowPolicy", {})
+        arn = f"arn:${{AWS::Partition}}:sqs:${{AWS::Region}}:${{AWS::AccountId}}:{named(queue['QueueName'])}"
+        if allowed.get("redrivePermission") != "byQueue" or [*map(named, allowed["sourceQueueArns"])] != [arn]:
+            yield f"{dead_letters} serves not just {name}"
+        if queues[dead_letters]["MessageRetentionPeriod"] <= queue["MessageRetentionPeriod"]:
+            yield f"{dead_letters} forgets no later than {name}, and its messages age from the day they were first sent"
+
+
+def an_outage_of_kiva_reaches_no_dead_letter_queue(template: Template) -> Iterator[str]:
+    for name, queue in _sources(template).items():
+        # Half for the jitter, and twice the outage, because the first waits are shorter.
+        if queue["RedrivePolicy"]["maxReceiveCount"] * LONGEST_WAIT / 2 < 2 * OUTAGE:
+            yield f"{name}: an outage of {OUTAGE // 3600} h may use up its receives"
+
+
+def no_message_expires_unseen(template: Template) -> Iterator[str]:
+    for name, queue in _sources(template).items():
+        longest = max(LONGEST_WAIT, queue["VisibilityTimeout"])
+        if queue["RedrivePolicy"]["maxReceiveCount"] * longest >= queue["MessageRetentionPeriod"]:
+            yield f"{name} deletes a message that waits before it becomes a dead letter"
+
+
+def queues_and_bucket_speak_only_tls(template: Template) -> Iterator[str]:
+    covered = {
+        named(queue)
+        for policy in of_type(template, "AWS::SQS::QueuePolicy").values()
+        if any(_denies_plain_http(it, "sqs:*", ["*"]) for it in policy["PolicyDocument"]["Statement"])
+        for queue in policy["Queues"]
+    }
+    for policy in of_type(template, "AWS::S3::BucketPolicy").values():
+        bucket = named(policy["Bucket"])
+        everything = [f"{bucket}.Arn", f"${{{bucket}.Arn}}/*"]
+        if any(_denies_plain_http(it, "s3:*", everything) for it in policy["PolicyDocument"]["Statement"]):
+            covered.add(bucket)
+    for name in [*of_type(template, "AWS::SQS::Queue"), *of_type(template, "AWS::S3::Bucket")]:
+        if name not in covered:
+            yield f"{name} may be reached without TLS"
+
+
+def queues_and_bucket_are_encrypted(template: Template) -> Iterator[str]:
+    for name, queue in of_type(template, "AWS::SQS::Queue").items():
+        if not (queue.get("SqsManagedSseEnabled") or queue.get("KmsMasterKeyId")):
+            yield f"{name} is not encrypted"
+    for name, bucket in of_type(template, "AWS::S3::Bucket").items():
+        if "BucketEncryption" not in bucket:
+            yield f"{name} is not encrypted"
+
+
+def the_bucket_is_private(template: Template) -> Iterator[str]:
+    blocks = ("BlockPublicAcls", "BlockPublicPolicy", "IgnorePublicAcls", "RestrictPublicBuckets")
+    for name, bucket in of_type(template, "AWS::S3::Bucket").items():
+        if not all(bucket.get("PublicAccessBlockConfiguration", {}).get(block) is True for block in blocks):
+            yield f"{name} may become public"
+
+
+def borrowers_photos_are_forgotten(template: Template) -> Iterator[str]:
+    kept = max(queue["MessageRetentionPeriod"] for queue in of_type(template, "AWS::SQS::Queue").values()) / 86400
+    for name, bucket in of_type(template, "AWS::S3::Bucket").items():
+        rules = [it for it in bucket["LifecycleConfiguration"]["Rules"] if it["Status"] == "Enabled"]
+        days = {it.get("Prefix"): it["ExpirationInDays"] for it in rules if "ExpirationInDays" in it}
+        if days.keys() != {"photos/"} or not kept < days["photos/"] <= 30:
+            yield f"{name} does not keep photos, and only photos, for longer than messages and at most 30 days"
+        if bucket.get("VersioningConfiguration") != {"Status": "Enabled"}:
+            yield f"{name} does not keep what was overwritten"
+        if not any(
+            it.get("NoncurrentVersionExpiration") == {"NoncurrentDays": 1} and "Prefix" not in it for it in rules
+        ):
+            yield f"{name} keeps what was deleted"
+
+
+def what_held_data_outlives_the_stack(template: Template) -> Iterator[str]:
+    kinds = {"AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SecretsManager::Secret"}
+    for name, resource in template["Resources"].items():
+        policies = resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy")
+        if resource["Type"] in kinds and name != "TokenSecret" and policies != ("RetainExceptOnCreate", "Retain"):
+            yield f"{name} goes when the stack goes"
+
+
+def the_ledger_is_as_agreed_and_cannot_be_lost(template: Template) -> Iterator[str]:
+    table = of_type(template, "AWS::DynamoDB::Table")["LedgerTable"]
+    if not (
+        table["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] and table["DeletionProtectionEnabled"]
+    ):
+        yield "LedgerTable lacks point-in-time recovery or deletion protection"
+    if table["TimeToLiveSpecification"] != {"AttributeName": "expires_at", "Enabled": True}:
+        yield "LedgerTable forgets nothing"
+    keys = {
+        it["IndexName"]: [key["AttributeName"] for key in it["KeySchema"]] for it in table["GlobalSecondaryIndexes"]
+    }
+    if keys != {"by_state": ["kind_state", "updated_at"], "by_loan": ["loan_id", "updated_at"]}:
+        yield f"LedgerTable's indexes are {keys}"
+    if {it["Projection"]["ProjectionType"] for it in table["GlobalSecondaryIndexes"]} != {"ALL"}:
+        yield "LedgerTable's indexes hold less than the rows"
+
+
+def every_route_needs_a_signature(template: Template) -> Iterator[str]:
+    for name, api in of_type(template, "AWS::ApiGateway::RestApi").items():
+        schemes = api["Body"]["components"]["securitySchemes"]
+        if schemes.get("AWS_IAM", {}).get("x-amazon-apigateway-authtype") != "awsSigv4":
+            yield f"{name} does not know AWS_IAM"
+        for path, methods in api["Body"]["paths"].items():
+            for method, it in methods.items():
+                if it.get("security") != [{"AWS_IAM": []}]:
+                    yield f"{name}: {method} {path} is open"
+                if "credentials" in it["x-amazon-apigateway-integration"]:
+                    yield f"{name}: {method} {path} calls the function as the caller"
+
+
+def nothing_but_the_api_is_open_to_callers(template: Template) -> Iterator[str]:
+    for name in [*of_type(template, "AWS::Lambda::Url"), *of_type(template, "AWS::ApiGatewayV2::Api")]:
+        yield f"{name} is another way in"
+    for name, permission in of_type(template, "AWS::Lambda::Permission").items():
+        if permission["Principal"] != "apigateway.amazonaws.com" or "SourceArn" not in permission:
+            yield f"{name} lets {permission['Principal']} call the function"
+
+
+def the_api_is_throttled_and_traced(template: Template) -> Iterator[str]:
+    for name, stage in of_type(template, "AWS::ApiGateway::Stage").items():
+        everywhere = [
+            it for it in stage.get("MethodSettings", []) if (it["ResourcePath"], it["HttpMethod"]) == ("/*", "*")
+        ]
+        if not any(it.get("ThrottlingRateLimit") and it.get("ThrottlingBurstLimit") for it in everywhere):
+            yield f"{name} is not throttled"
+        if any(it.get("DataTraceEnabled") for it in stage.get("MethodSettings", [])):
+            yield f"{name} logs bodies"
+        if not stage.get("TracingEnabled"):
+            yield f"{name} is not traced"
+
+
+def access_logs_tell_nothing_about_borrowers(template: Template) -> Iterator[str]:
+    groups = of_type(template, "AWS::Logs::LogGroup")
+    harmless = {"requestId", "requestTime", "httpMethod", "resourcePath", "status", "responseLatency"}
+    harmless |= {"identity.userArn", "error.responseType"}
+    for name, stage in of_type(template, "AWS::ApiGateway::Stage").items():
+        log = stage.get("AccessLogSetting", {})
+        if not groups.get(named(log.get("DestinationArn")).removesuffix(".Arn"), {}).get("RetentionInDays"):
+            yield f"{name} has no access log with a retention"
+        for variable in set(re.findall(r"\$([\w.]+)", log.get("Format", ""))) - {f"context.{it}" for it in harmless}:
+            yield f"{name} logs ${variable}"
+
+
+def no_right_is_given_on_everything(template: Template) -> Iterator[str]:
+    for name, role in of_type(template, "AWS::IAM::Role").items():
+        for policy in role.get("ManagedPolicyArns", []):
+            if "Ref" not in policy and not named(policy).endswith(AWS_POLICIES):
+                yield f"{name} has {named(policy)}"
+    documents = [
+        (name, policy["PolicyDocument"])
+        for name, role in of_type(template, "AWS::IAM::Role").items()
+        for policy in role.get("Policies", [])
+    ]
+    documents += [(name, it["PolicyDocument"]) for name, it in of_type(template, "AWS::IAM::ManagedPolicy").items()]
+    for name, document in documents:
+        for statement in document["Statement"]:
+            if statement["Effect"] == "Allow" and statement.keys() & {"NotAction", "NotResource"}:
+                yield f"{name} allows everything but something"
+            if any("*" in action for action in listed(statement.get("Action", []))):
+                yield f"{name} allows actions by pattern"
+            # An asterisk may stand for what lies below a resource, never for the resource itself.
+            for resource in map(named, listed(statement.get("Resource", []))):
+                if not re.fullmatch(r"[^*]+(/\*)?", resource):
+                    yield f"{name} may act on {resource}"
+
+
+AWS_POLICIES = (
+    "/service-role/AWSLambdaBasicExecutionRole",  # write logs
+    "/AWSXrayWriteOnlyAccess",  # write traces
+    "/service-role/AmazonAPIGatewayPushToCloudWatchLogs",  # write the access log
+)
+"""The policies of AWS's own that may be attached; each can only add to logs and traces."""
+
+
+def secrets_are_nowhere_in_the_template(template: Template) -> Iterator[str]:
+    for name, parameter in template["Parameters"].items():
+        if parameter.get("NoEcho") or re.search(r"(?i)secret|password|credential|client_?id|token(?!Url|Store)", name):
+            yield f"the parameter {name} would carry a secret"
+    for name, secret in of_type(template, "AWS::SecretsManager::Secret").items():
+        if secret.keys() & {"SecretString", "GenerateSecretString"}:
+            yield f"{name} is born with a value"
+    if "{{resolve:" in str(template):
+        yield "a dynamic reference puts a secret into a resource's properties"
+
+
+def every_alarm_says_what_to_do(template: Template) -> Iterator[str]:
+    for name, alarm in of_type(template, "AWS::CloudWatch::Alarm").items():
+        if not re.fullmatch(r'.+\. docs/runbook\.md: "[^"]+"', alarm.get("AlarmDescription", "")):
+            yield f"{name} does not name a heading of the runbook"
+
+
+def everything_that_goes_wrong_raises_an_alarm(template: Template) -> Iterator[str]:
+    queues = of_type(template, "AWS::SQS::Queue")
+    sources = _sources(template)
+    wanted = {
+        ("ApproximateNumberOfMessagesVisible", f"QueueName={it}.QueueName") for it in queues.keys() - sources.keys()
+    }
+    wanted |= {("ApproximateAgeOfOldestMessage", f"QueueName={it}.QueueName") for it in sources}
+    wanted |= {(it, "service=AWS::StackName") for it in ("SubmissionUnknown", "Misconfigured")}
+    wanted |= {("5XXError", "ApiName=AWS::StackName")}
+    wanted |= {(it, "FunctionName=HousekeepingFunction") for it in ("Errors", "Invocations")}
+    found = {
+        (alarm["MetricName"], ",".join(f"{it['Name']}={named(it['Value'])}" for it in alarm["Dimensions"]))
+        for alarm in of_type(template, "AWS::CloudWatch::Alarm").values()
+    }
+    for metric, dimension in wanted - found:
+        yield f"nobody is told about {metric} of {dimension}"
+
+
+def alarms_listen_where_the_functions_speak(template: Template) -> Iterator[str]:
+    for name, function in of_type(template, "AWS::Lambda::Function").items():
+        variables = function["Environment"]["Variables"]
+        spoken = variables["POWERTOOLS_METRICS_NAMESPACE"], named(variables["POWERTOOLS_SERVICE_NAME"])
+        if spoken != ("KivaRelay", "AWS::StackName"):
+            yield f"{name} writes its metrics elsewhere: {spoken}"
+
+
+def silence_of_housekeeping_is_a_fault(template: Template) -> Iterator[str]:
+    alarm = of_type(template, "AWS::CloudWatch::Alarm")["HousekeepingMissedAlarm"]
+    if alarm["TreatMissingData"] != "breaching" or alarm["ComparisonOperator"] != "LessThanThreshold":
+        yield "HousekeepingMissedAlarm stays quiet when nothing runs"
+
+
+def everything_is_described(template: Template) -> Iterator[str]:
+    for section in ("Parameters", "Outputs"):
+        for name, it in template[section].items():
+            if not it.get("Description", "").endswith("."):
+                yield f"{name} is not described"
+
+
+def _mappings(template: Template) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """Every event source mapping: its name, itself, and its queue."""
+    queues = of_type(template, "AWS::SQS::Queue")
+    for name, mapping in of_type(template, "AWS::Lambda::EventSourceMapping").items():
+        yield name, mapping, queues[named(mapping["EventSourceArn"]).removesuffix(".Arn")]
+
+
+def _behind_queues(template: Template) -> set[str]:
+    return {named(mapping["FunctionName"]) for _, mapping, _ in _mappings(template)}
+
+
+def _sources(template: Template) -> dict[str, dict[str, Any]]:
+    """The queues that functions read."""
+    return {name: it for name, it in of_type(template, "AWS::SQS::Queue").items() if "RedrivePolicy" in it}
+
+
+def _denies_plain_http(statement: dict[str, Any], action: str, resources: list[str]) -> bool:
+    return {
+        "Effect": statement["Effect"],
+        "Principal": statement["Principal"],
+        "Action": statement["Action"],
+        "Resource": [*map(named, listed(statement["Resource"]))],
+        "Condition": statement.get("Condition"),
+    } == {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": action,
+        "Resource": resources,
+        "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+    }

@@ -1,0 +1,105 @@
+"""Who may do what, compared for equality: a right too many fails as surely as one too few."""
+
+import json
+from typing import Any
+
+import pytest
+
+from template.cloudformation import Template, as_deployed, listed, named, of_type, read, translate
+from template.rules import AWS_POLICIES
+
+Right = tuple[str, str]
+
+LEASE = 'LedgerTable.Arn if ForAllValues:StringLike dynamodb:LeadingKeys "${KivaEnvironment}#${KivaPartnerId}#lease#*"'
+PARAMETER = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter/${AWS::StackName}/kiva-token"
+
+
+def actions(resource: str, *names: str) -> set[Right]:
+    return {(name, resource) for name in names}
+
+
+TOKEN_IN = {
+    "secrets-manager": actions("TokenSecret.Id", "secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"),
+    "ssm": actions(PARAMETER, "ssm:GetParameter", "ssm:PutParameter"),
+}
+CALL_KIVA = actions("CredentialsSecret.Id", "secretsmanager:GetSecretValue") | actions(
+    LEASE, "dynamodb:PutItem", "dynamodb:DeleteItem"
+)
+
+
+def submit(kind: str) -> set[Right]:
+    queue, dead_letters = f"{kind}Queue.Arn", f"{kind}DeadLetterQueue.Arn"
+    return (
+        actions(
+            queue, "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"
+        )
+        | actions(queue, "sqs:SendMessage")
+        | actions(dead_letters, "sqs:SendMessage")
+        | actions(
+            "LedgerTable.Arn", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"
+        )
+    )
+
+
+SEARCH = actions("${LedgerTable.Arn}/index/*", "dynamodb:Query")
+FUNCTIONS = {
+    "LoanDraftsFunction": submit("LoanDrafts")
+    | actions("${PayloadBucket.Arn}/photos/*", "s3:GetObject", "s3:PutObject"),
+    "JournalUpdatesFunction": submit("JournalUpdates"),
+    "RepaymentsFunction": submit("Repayments"),
+    "ConsoleFunction": SEARCH | actions("LedgerTable.Arn", "dynamodb:GetItem"),
+    "HousekeepingFunction": SEARCH | actions("LedgerTable.Arn", "dynamodb:GetItem", "dynamodb:UpdateItem"),
+}
+
+
+def deployed(token_store: str) -> Template:
+    return as_deployed(
+        translate(read()), {"KivaEnvironment": "stage", "KivaPartnerId": "9001", "TokenStore": token_store}
+    )
+
+
+def rights(template: Template, role: dict[str, Any]) -> set[Right]:
+    """Everything that a role of this template may do, apart from AWS's own policies for logs and traces."""
+    policies = of_type(template, "AWS::IAM::ManagedPolicy")
+    documents = [it["PolicyDocument"] for it in role.get("Policies", [])]
+    for policy in role.get("ManagedPolicyArns", []):
+        if named(policy) in policies:
+            documents.append(policies[named(policy)]["PolicyDocument"])
+        else:
+            assert named(policy).endswith(AWS_POLICIES)
+    return {
+        (action, named(resource) + _only_if(statement))
+        for document in documents
+        for statement in document["Statement"]
+        for action in listed(statement["Action"])
+        for resource in listed(statement["Resource"])
+    }
+
+
+def _only_if(statement: dict[str, Any]) -> str:
+    return "".join(
+        f" if {operator} {key} {json.dumps(named(value))}"
+        for operator, keys in statement.get("Condition", {}).items()
+        for key, value in keys.items()
+    )
+
+
+@pytest.mark.parametrize("token_store", TOKEN_IN)
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_may_do_exactly_this(function, token_store):
+    template = deployed(token_store)
+    role = of_type(template, "AWS::IAM::Role")[f"{function}Role"]
+    assert rights(template, role) == FUNCTIONS[function] | CALL_KIVA | TOKEN_IN[token_store]
+
+
+def test_no_role_was_forgotten_and_those_that_are_not_functions_can_do_one_thing():
+    template = deployed("secrets-manager")
+    roles = of_type(template, "AWS::IAM::Role")
+    others = {
+        name: rights(template, role) for name, role in roles.items() if name.removesuffix("Role") not in FUNCTIONS
+    }
+    assert others == {
+        "HousekeepingFunctionEveryFiveMinutesRole": {("lambda:InvokeFunction", "HousekeepingFunction.Arn")},
+        "ApiGatewayLogsRole": set(),
+    }
+    assert of_type(template, "AWS::Lambda::Function").keys() == FUNCTIONS.keys()

@@ -1,0 +1,470 @@
+"""The template keeps every rule of ours, and each rule catches at least one template that breaks it."""
+
+import inspect
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from cfnlint.api import ManualArgs, lint
+
+from template import rules
+from template.cloudformation import Template, as_deployed, read, translate
+
+Rule = Callable[[Template], Iterator[str]]
+Mutation = Callable[[Template], object]
+
+RULES = [it for _, it in inspect.getmembers(rules, inspect.isfunction) if it.__module__ == rules.__name__]
+RULES = [it for it in RULES if not it.__name__.startswith("_")]
+
+STAGE = {"KivaEnvironment": "stage", "KivaPartnerId": "9001"}
+
+IGNORED = {
+    "I3042": "SAM writes ARNs with the partition of the region that it translates for",
+}
+
+
+def of(template: Template, name: str) -> dict[str, Any]:
+    """A resource's properties."""
+    properties: dict[str, Any] = template["Resources"][name].setdefault("Properties", {})
+    return properties
+
+
+def environment(template: Template) -> dict[str, Any]:
+    variables: dict[str, Any] = template["Globals"]["Function"]["Environment"]["Variables"]
+    return variables
+
+
+def statements(template: Template, function: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = of(template, function)["Policies"][1]["Statement"]
+    return found
+
+
+def allow(action: str, resource: Any) -> dict[str, Any]:
+    return {"Effect": "Allow", "Action": action, "Resource": resource}
+
+
+URL_OF_FUNCTION = {
+    "Type": "AWS::Lambda::Url",
+    "Properties": {"AuthType": "NONE", "TargetFunctionArn": {"Ref": "ConsoleFunction"}},
+}
+OPEN_TO_ALL = {
+    "Type": "AWS::Lambda::Permission",
+    "Properties": {"Action": "lambda:InvokeFunction", "FunctionName": {"Ref": "ConsoleFunction"}, "Principal": "*"},
+}
+FILTER = {"Filters": [{"Pattern": '{"body": {"kind": ["loan_draft"]}}'}]}
+
+MUTANTS: list[tuple[Rule, str, Mutation]] = [
+    (
+        rules.timeouts_cover_kivas_slowest_answers,
+        "a minute for every function",
+        lambda it: it["Globals"]["Function"].update(Timeout=60),
+    ),
+    (
+        rules.timeouts_cover_kivas_slowest_answers,
+        "Kiva may take longer, the function may not",
+        lambda it: it["Parameters"]["KivaReadTimeoutSeconds"].update(MaxValue=150),
+    ),
+    (
+        rules.readers_answer_before_the_gateway_gives_up,
+        "the console waits as long as a submission",
+        lambda it: of(it, "ConsoleFunction")["Environment"]["Variables"].update(KIVA_READ_TIMEOUT_SECONDS="120"),
+    ),
+    (
+        rules.readers_answer_before_the_gateway_gives_up,
+        "the console is cut off",
+        lambda it: of(it, "ConsoleFunction").update(Timeout=10),
+    ),
+    (
+        rules.every_function_logs_to_a_group_that_forgets,
+        "a log group for ever",
+        lambda it: of(it, "ConsoleLogGroup").pop("RetentionInDays"),
+    ),
+    (
+        rules.every_function_logs_to_a_group_that_forgets,
+        "the group that Lambda makes by itself",
+        lambda it: of(it, "ConsoleFunction").pop("LoggingConfig"),
+    ),
+    (
+        rules.every_function_logs_to_a_group_that_forgets,
+        "two functions write into one group",
+        lambda it: of(it, "ConsoleFunction")["LoggingConfig"].update(LogGroup={"Ref": "HousekeepingLogGroup"}),
+    ),
+    (
+        rules.every_function_logs_to_a_group_that_forgets,
+        "plain text",
+        lambda it: it["Globals"]["Function"]["LoggingConfig"].update(LogFormat="Text"),
+    ),
+    (
+        rules.every_function_has_its_own_role,
+        "the console borrows a role",
+        lambda it: of(it, "ConsoleFunction").update(Role={"Fn::GetAtt": ["LoanDraftsFunctionRole", "Arn"]}),
+    ),
+    (
+        rules.messages_stay_hidden_while_a_function_has_them,
+        "a second too short",
+        lambda it: of(it, "LoanDraftsQueue").update(VisibilityTimeout=1799),
+    ),
+    (
+        rules.messages_stay_hidden_while_a_function_has_them,
+        "the batching window forgotten",
+        lambda it: of(it, "RepaymentsQueue").update(VisibilityTimeout=1800),
+    ),
+    (
+        rules.messages_stay_hidden_while_a_function_has_them,
+        "a longer timeout with the old visibility",
+        lambda it: it["Globals"]["Function"].update(Timeout=400),
+    ),
+    (
+        rules.one_bad_message_does_not_bring_its_batch_back,
+        "the answer's list is not looked at",
+        lambda it: of(it, "RepaymentsFromQueue").pop("FunctionResponseTypes"),
+    ),
+    (
+        rules.no_message_is_filtered_away,
+        "a filter on the kind",
+        lambda it: of(it, "LoanDraftsFromQueue").update(FilterCriteria=FILTER),
+    ),
+    (
+        rules.every_queue_has_a_valve_towards_kiva,
+        "as many environments as Lambda likes",
+        lambda it: of(it, "LoanDraftsFromQueue").pop("ScalingConfig"),
+    ),
+    (
+        rules.every_queue_has_a_valve_towards_kiva,
+        "one environment, which AWS refuses",
+        lambda it: it["Parameters"]["RepaymentsMaximumConcurrency"].update(MinValue=1, Default=1),
+    ),
+    (
+        rules.large_batches_have_a_window,
+        "1,000 messages at once",
+        lambda it: of(it, "RepaymentsFromQueue").update(MaximumBatchingWindowInSeconds=0),
+    ),
+    (
+        rules.every_queue_has_its_own_dead_letter_queue,
+        "two queues share one",
+        lambda it: of(it, "RepaymentsQueue")["RedrivePolicy"].update(
+            deadLetterTargetArn={"Fn::GetAtt": ["LoanDraftsDeadLetterQueue", "Arn"]}
+        ),
+    ),
+    (
+        rules.every_queue_has_its_own_dead_letter_queue,
+        "any queue of the account may use it",
+        lambda it: of(it, "RepaymentsDeadLetterQueue").pop("RedriveAllowPolicy"),
+    ),
+    (
+        rules.every_queue_has_its_own_dead_letter_queue,
+        "it serves another queue's name",
+        lambda it: of(it, "RepaymentsQueue").update(QueueName={"Fn::Sub": "${AWS::StackName}-payments"}),
+    ),
+    (
+        rules.every_queue_has_its_own_dead_letter_queue,
+        "both keep messages for 7 days",
+        lambda it: of(it, "RepaymentsDeadLetterQueue").update(MessageRetentionPeriod=604800),
+    ),
+    (
+        rules.an_outage_of_kiva_reaches_no_dead_letter_queue,
+        "the 5 receives of the textbook",
+        lambda it: of(it, "LoanDraftsQueue")["RedrivePolicy"].update(maxReceiveCount=5),
+    ),
+    (
+        rules.no_message_expires_unseen,
+        "as many receives as SQS allows",
+        lambda it: of(it, "LoanDraftsQueue")["RedrivePolicy"].update(maxReceiveCount=1000),
+    ),
+    (
+        rules.no_message_expires_unseen,
+        "the 4 days of SQS's default",
+        lambda it: of(it, "LoanDraftsQueue").update(MessageRetentionPeriod=345600),
+    ),
+    (
+        rules.queues_and_bucket_speak_only_tls,
+        "a dead-letter queue forgotten",
+        lambda it: of(it, "QueuesOnlyOverTls")["Queues"].remove({"Ref": "RepaymentsDeadLetterQueue"}),
+    ),
+    (
+        rules.queues_and_bucket_speak_only_tls,
+        "the bucket but not what is in it",
+        lambda it: of(it, "PayloadBucketPolicy")["PolicyDocument"]["Statement"][0]["Resource"].pop(),
+    ),
+    (
+        rules.queues_and_bucket_speak_only_tls,
+        "a condition that never applies",
+        lambda it: of(it, "QueuesOnlyOverTls")["PolicyDocument"]["Statement"][0].update(
+            Condition={"Bool": {"aws:SecureTransport": "true"}}
+        ),
+    ),
+    (
+        rules.queues_and_bucket_speak_only_tls,
+        "the policies only on a developer's machine",
+        lambda it: it["Conditions"].update(OverTls={"Fn::Not": [it["Conditions"]["OverTls"]]}),
+    ),
+    (
+        rules.queues_and_bucket_are_encrypted,
+        "a queue in the clear",
+        lambda it: of(it, "JournalUpdatesQueue").update(SqsManagedSseEnabled=False),
+    ),
+    (
+        rules.queues_and_bucket_are_encrypted,
+        "no encryption asked for",
+        lambda it: of(it, "PayloadBucket").pop("BucketEncryption"),
+    ),
+    (
+        rules.the_bucket_is_private,
+        "a public policy is possible",
+        lambda it: of(it, "PayloadBucket")["PublicAccessBlockConfiguration"].update(BlockPublicPolicy=False),
+    ),
+    (
+        rules.borrowers_photos_are_forgotten,
+        "photos for ever",
+        lambda it: of(it, "PayloadBucket")["LifecycleConfiguration"]["Rules"].pop(0),
+    ),
+    (
+        rules.borrowers_photos_are_forgotten,
+        "photos gone before their dead letter",
+        lambda it: of(it, "PayloadBucket")["LifecycleConfiguration"]["Rules"][0].update(ExpirationInDays=14),
+    ),
+    (
+        rules.borrowers_photos_are_forgotten,
+        "payloads of unknown outcome expire too",
+        lambda it: of(it, "PayloadBucket")["LifecycleConfiguration"]["Rules"][0].pop("Prefix"),
+    ),
+    (
+        rules.borrowers_photos_are_forgotten,
+        "deleted photos live on as versions",
+        lambda it: of(it, "PayloadBucket")["LifecycleConfiguration"]["Rules"].pop(1),
+    ),
+    (
+        rules.borrowers_photos_are_forgotten,
+        "no versions",
+        lambda it: of(it, "PayloadBucket").pop("VersioningConfiguration"),
+    ),
+    (
+        rules.what_held_data_outlives_the_stack,
+        "the ledger goes",
+        lambda it: it["Resources"]["LedgerTable"].pop("DeletionPolicy"),
+    ),
+    (
+        rules.what_held_data_outlives_the_stack,
+        "a replaced queue goes",
+        lambda it: it["Resources"]["RepaymentsQueue"].update(UpdateReplacePolicy="Delete"),
+    ),
+    (
+        rules.the_ledger_is_as_agreed_and_cannot_be_lost,
+        "no recovery",
+        lambda it: of(it, "LedgerTable").update(PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": False}),
+    ),
+    (
+        rules.the_ledger_is_as_agreed_and_cannot_be_lost,
+        "unprotected unless asked",
+        lambda it: it["Parameters"]["DeletionProtection"].update(Default="off"),
+    ),
+    (
+        rules.the_ledger_is_as_agreed_and_cannot_be_lost,
+        "rows never expire",
+        lambda it: of(it, "LedgerTable").update(TimeToLiveSpecification={"AttributeName": "ttl", "Enabled": True}),
+    ),
+    (
+        rules.the_ledger_is_as_agreed_and_cannot_be_lost,
+        "an index fewer",
+        lambda it: of(it, "LedgerTable")["GlobalSecondaryIndexes"].pop(),
+    ),
+    (
+        rules.the_ledger_is_as_agreed_and_cannot_be_lost,
+        "an index of keys only",
+        lambda it: of(it, "LedgerTable")["GlobalSecondaryIndexes"][0].update(
+            Projection={"ProjectionType": "KEYS_ONLY"}
+        ),
+    ),
+    (
+        rules.every_route_needs_a_signature,
+        "one route open",
+        lambda it: of(it, "ConsoleFunction")["Events"]["ListLoans"]["Properties"].update(Auth={"Authorizer": "NONE"}),
+    ),
+    (
+        rules.every_route_needs_a_signature,
+        "an API key is no signature",
+        lambda it: of(it, "RelayApi").update(
+            Auth={"ApiKeyRequired": True, "DefaultAuthorizer": "AWS_IAM", "InvokeRole": "NONE"}
+        ),
+    ),
+    (
+        rules.every_route_needs_a_signature,
+        "callers need the right to invoke",
+        lambda it: of(it, "RelayApi")["Auth"].pop("InvokeRole"),
+    ),
+    (
+        rules.nothing_but_the_api_is_open_to_callers,
+        "a function URL",
+        lambda it: it["Resources"].update(ConsoleUrl=URL_OF_FUNCTION),
+    ),
+    (
+        rules.nothing_but_the_api_is_open_to_callers,
+        "anybody may invoke",
+        lambda it: it["Resources"].update(Everybody=OPEN_TO_ALL),
+    ),
+    (
+        rules.the_api_is_throttled_and_traced,
+        "one route throttled",
+        lambda it: of(it, "RelayApi")["MethodSettings"][0].update(ResourcePath="/loans"),
+    ),
+    (
+        rules.the_api_is_throttled_and_traced,
+        "bodies in the log",
+        lambda it: of(it, "RelayApi")["MethodSettings"][0].update(DataTraceEnabled=True),
+    ),
+    (rules.the_api_is_throttled_and_traced, "untraced", lambda it: of(it, "RelayApi").pop("TracingEnabled")),
+    (
+        rules.access_logs_tell_nothing_about_borrowers,
+        "the path, with the reference in it",
+        lambda it: of(it, "RelayApi")["AccessLogSetting"].update(Format='{"path":"$context.path"}'),
+    ),
+    (
+        rules.access_logs_tell_nothing_about_borrowers,
+        "no access log",
+        lambda it: of(it, "RelayApi").pop("AccessLogSetting"),
+    ),
+    (
+        rules.access_logs_tell_nothing_about_borrowers,
+        "an access log for ever",
+        lambda it: of(it, "RelayApiLogGroup").pop("RetentionInDays"),
+    ),
+    (
+        rules.no_right_is_given_on_everything,
+        "every secret",
+        lambda it: statements(it, "ConsoleFunction").append(allow("secretsmanager:GetSecretValue", "*")),
+    ),
+    (
+        rules.no_right_is_given_on_everything,
+        "every queue whose name fits",
+        lambda it: statements(it, "ConsoleFunction").append(
+            allow("sqs:SendMessage", {"Fn::Sub": "arn:aws:sqs:*:*:${AWS::StackName}-*"})
+        ),
+    ),
+    (
+        rules.no_right_is_given_on_everything,
+        "every action on the ledger",
+        lambda it: statements(it, "ConsoleFunction").append(
+            allow("dynamodb:*", {"Fn::GetAtt": ["LedgerTable", "Arn"]})
+        ),
+    ),
+    (
+        rules.no_right_is_given_on_everything,
+        "everything but one bucket",
+        lambda it: statements(it, "ConsoleFunction").append(
+            {"Effect": "Allow", "Action": "s3:GetObject", "NotResource": {"Fn::GetAtt": ["PayloadBucket", "Arn"]}}
+        ),
+    ),
+    (
+        rules.no_right_is_given_on_everything,
+        "the shared policy on every parameter",
+        lambda it: of(it, "KivaTokenPolicy")["PolicyDocument"]["Statement"].append(allow("ssm:GetParameter", "*")),
+    ),
+    (
+        rules.no_right_is_given_on_everything,
+        "a policy of AWS's own",
+        lambda it: of(it, "ConsoleFunction")["Policies"].append("arn:aws:iam::aws:policy/AmazonSQSFullAccess"),
+    ),
+    (
+        rules.no_right_is_given_on_everything,
+        "the queue as an event, for which SAM adds a right on every queue",
+        lambda it: of(it, "LoanDraftsFunction")["Events"].update(
+            Queue={"Type": "SQS", "Properties": {"Queue": {"Fn::GetAtt": ["LoanDraftsQueue", "Arn"]}}}
+        ),
+    ),
+    (
+        rules.secrets_are_nowhere_in_the_template,
+        "the client secret as a parameter",
+        lambda it: it["Parameters"].update(KivaClientSecret={"Type": "String"}),
+    ),
+    (
+        rules.secrets_are_nowhere_in_the_template,
+        "a hidden parameter",
+        lambda it: it["Parameters"].update(KivaKey={"Type": "String", "NoEcho": True}),
+    ),
+    (
+        rules.secrets_are_nowhere_in_the_template,
+        "a first value in the template",
+        lambda it: of(it, "CredentialsSecret").update(SecretString="{}"),
+    ),
+    (
+        rules.secrets_are_nowhere_in_the_template,
+        "the secret resolved into the environment",
+        lambda it: environment(it).update(CLIENT={"Fn::Sub": "{{resolve:secretsmanager:${CredentialsSecret}}}"}),
+    ),
+    (rules.every_alarm_says_what_to_do, "no description", lambda it: of(it, "ApiErrorsAlarm").pop("AlarmDescription")),
+    (
+        rules.every_alarm_says_what_to_do,
+        "no heading",
+        lambda it: of(it, "ApiErrorsAlarm").update(AlarmDescription="The API answers with 5xx."),
+    ),
+    (
+        rules.everything_that_goes_wrong_raises_an_alarm,
+        "a queue unwatched",
+        lambda it: it["Resources"].pop("JournalUpdatesWaitingAlarm"),
+    ),
+    (
+        rules.everything_that_goes_wrong_raises_an_alarm,
+        "a metric that does not move when SQS moves messages",
+        lambda it: of(it, "RepaymentsDeadLetterAlarm").update(MetricName="NumberOfMessagesSent"),
+    ),
+    (
+        rules.everything_that_goes_wrong_raises_an_alarm,
+        "all stacks of an account share an alarm",
+        lambda it: of(it, "UnknownOutcomeAlarm").update(Dimensions=[{"Name": "service", "Value": "kiva-relay"}]),
+    ),
+    (
+        rules.alarms_listen_where_the_functions_speak,
+        "another namespace",
+        lambda it: environment(it).update(POWERTOOLS_METRICS_NAMESPACE="Kiva"),
+    ),
+    (
+        rules.alarms_listen_where_the_functions_speak,
+        "a service name per function",
+        lambda it: of(it, "ConsoleFunction")["Environment"]["Variables"].update(POWERTOOLS_SERVICE_NAME="console"),
+    ),
+    (
+        rules.silence_of_housekeeping_is_a_fault,
+        "no data, no alarm",
+        lambda it: of(it, "HousekeepingMissedAlarm").update(TreatMissingData="notBreaching"),
+    ),
+    (
+        rules.everything_is_described,
+        "a parameter without a word",
+        lambda it: it["Parameters"]["CsvColumns"].pop("Description"),
+    ),
+    (rules.everything_is_described, "an output without a word", lambda it: it["Outputs"]["ApiUrl"].pop("Description")),
+]
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_template_keeps_the_rule(rule):
+    assert list(rule(as_deployed(translate(read()), STAGE))) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "mutate"), MUTANTS, ids=[f"{rule.__name__}: {name}" for rule, name, _ in MUTANTS]
+)
+def test_a_template_that_breaks_the_rule_is_caught(rule, name, mutate):
+    broken = read()
+    mutate(broken)
+    assert list(rule(as_deployed(translate(broken), STAGE))), name
+
+
+def test_every_rule_has_a_template_that_breaks_it():
+    assert {rule for rule, _, _ in MUTANTS} == set(RULES)
+
+
+def cfn_lint(template: Template) -> list[str]:
+    found = lint(json.dumps(template), config=ManualArgs(include_checks=["I"], ignore_checks=list(IGNORED)))
+    return [f"{it.rule.id} {it.message} at {it.path}" for it in found]
+
+
+def test_cfn_lint_finds_nothing_in_the_translated_template():
+    assert cfn_lint(translate(read())) == []
+
+
+def test_cfn_lint_sees_what_is_only_visible_in_the_translated_template():
+    broken = read()
+    of(broken, "LoanDraftsQueue")["VisibilityTimeout"] = 200
+    assert "E3505" in " ".join(cfn_lint(translate(broken)))
