@@ -1,0 +1,165 @@
+"""The environment of a function, read once into a frozen object that names everything missing or contradictory."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from .errors import Misconfigured
+
+PRODUCTION_HOSTS = frozenset(
+    {
+        "auth.k1.kiva.org",
+        "partner-api.k1.kiva.org",
+        "partnerapi.production.kiva.org",
+        "partner-api.kiva.org",
+        "partnerapi.kiva.org",
+    }
+)
+"""Every production host that Kiva has published. Its test hosts all have `stag` in their names."""
+
+
+class AmountMode(StrEnum):
+    """What a repayment's `amount` means for this partner; agreed with Kiva's coordinator before going live."""
+
+    CUMULATIVE_PRINCIPAL = "cumulative_principal"
+    PRINCIPAL_OUTSTANDING = "principal_outstanding"
+    INSTALMENT = "instalment"
+
+
+@dataclass(frozen=True, slots=True)
+class PartnerRules:
+    """What Kiva and the partner agreed on, as far as it decides whether a message is valid.
+
+    `needs_client_id` is PA2's three-column CSV format (PA2 > Account > Profile); `max_image_bytes` counts the
+    photo's own bytes, not its base64.
+    """
+
+    needs_client_id: bool
+    amount_mode: AmountMode
+    max_image_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that differs between stages and partners. Times in seconds, sizes in bytes, no trailing slashes."""
+
+    environment: str
+    token_url: str
+    audience: str
+    api_base_url: str
+    partner_id: str
+    credentials_secret: str
+    token_store: str
+    token_store_name: str
+    ledger_table: str
+    payload_bucket: str
+    connect_timeout: float
+    read_timeout: float
+    repayments_per_call: int
+    journals_per_call: int
+    parallel_calls: int
+    rules: PartnerRules
+    queue_url: str
+    dead_letter_queue_url: str
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
+        """Read the variables that `template.yaml` sets.
+
+        Raises:
+            Misconfigured: naming every variable that is missing, malformed or contradicts another one.
+        """
+        reader = _Reader(environment)
+        settings = cls(
+            environment=reader.one_of("KIVA_ENVIRONMENT", "stage", "production", "sandbox"),
+            token_url=reader.url("KIVA_TOKEN_URL"),
+            audience=reader.url("KIVA_AUDIENCE"),
+            api_base_url=reader.url("KIVA_API_BASE_URL"),
+            # [0-9] and not \d: other scripts' digits must not reach a URL path.
+            partner_id=reader.text("KIVA_PARTNER_ID", r"[0-9]{1,10}"),
+            credentials_secret=reader.text("KIVA_CREDENTIALS_SECRET"),
+            token_store=reader.one_of("TOKEN_STORE", "secrets-manager", "ssm"),
+            token_store_name=reader.text("TOKEN_STORE_NAME"),
+            ledger_table=reader.text("LEDGER_TABLE"),
+            payload_bucket=reader.text("PAYLOAD_BUCKET"),
+            connect_timeout=reader.number("KIVA_CONNECT_TIMEOUT_SECONDS"),
+            read_timeout=reader.number("KIVA_READ_TIMEOUT_SECONDS"),
+            repayments_per_call=reader.number("REPAYMENTS_PER_CALL"),
+            journals_per_call=reader.number("JOURNALS_PER_CALL"),
+            parallel_calls=reader.number("PARALLEL_CALLS"),
+            rules=PartnerRules(
+                needs_client_id=reader.one_of("CSV_COLUMNS", "2", "3") == "3",
+                amount_mode=AmountMode(reader.one_of("REPAYMENT_AMOUNT_MODE", *AmountMode)),
+                max_image_bytes=reader.number("MAX_IMAGE_BYTES"),
+            ),
+            # Only the functions that stand behind a queue have these two.
+            queue_url=environment.get("QUEUE_URL", ""),
+            dead_letter_queue_url=environment.get("DEAD_LETTER_QUEUE_URL", ""),
+        )
+        mistakes = reader.mistakes or _contradictions(settings, environment.get("KIVA_PRODUCTION_CONFIRMED", "no"))
+        if mistakes:
+            raise Misconfigured("settings: " + "; ".join(mistakes))
+        return settings
+
+    @property
+    def ledger_scope(self) -> str:
+        """What keeps the rows of two stages or two partners apart, should they ever share a table."""
+        return f"{self.environment}#{self.partner_id}"
+
+
+class _Reader:
+    """Collects every mistake instead of stopping at the first, so that one deployment shows them all."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.mistakes: list[str] = []
+
+    def text(self, name: str, pattern: str = ".+") -> str:
+        value = self._environment.get(name, "")
+        if not value:
+            self.mistakes.append(f"{name} is missing")
+        elif not re.fullmatch(pattern, value):
+            self.mistakes.append(f"{name} must match {pattern}")
+        return value
+
+    def one_of(self, name: str, *allowed: str) -> str:
+        value = self.text(name)
+        if value and value not in allowed:
+            self.mistakes.append(f"{name} must be one of {', '.join(allowed)}")
+        return value if value in allowed else allowed[0]
+
+    def number(self, name: str) -> int:
+        value = self.text(name, r"[1-9][0-9]{0,8}")
+        return int(value) if re.fullmatch(r"[1-9][0-9]{0,8}", value) else 0
+
+    def url(self, name: str) -> str:
+        return self.text(name, r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?").rstrip("/")
+
+
+def _contradictions(settings: Settings, confirmed: str) -> list[str]:
+    """Two settings that cannot both be meant. Kiva wants production used only after its confirmation."""
+    urls = {
+        "KIVA_TOKEN_URL": settings.token_url,
+        "KIVA_AUDIENCE": settings.audience,
+        "KIVA_API_BASE_URL": settings.api_base_url,
+    }
+    production = settings.environment == "production"
+    mistakes = []
+    if production and confirmed != "yes":
+        mistakes.append("KIVA_ENVIRONMENT is production but KIVA_PRODUCTION_CONFIRMED is not yes")
+    for name, url in urls.items():
+        host = urlsplit(url).hostname or ""
+        for wrong, what in _unsuitable(settings.environment):
+            if wrong(host):
+                mistakes.append(f"{name} is {what} but KIVA_ENVIRONMENT is {settings.environment}")
+        if settings.environment != "sandbox" and not url.startswith("https://"):
+            mistakes.append(f"{name} is not https but KIVA_ENVIRONMENT is {settings.environment}")
+    return mistakes
+
+
+def _unsuitable(environment: str) -> list[tuple[Callable[[str], bool], str]]:
+    is_production: tuple[Callable[[str], bool], str] = (PRODUCTION_HOSTS.__contains__, "a production host of Kiva")
+    is_test: tuple[Callable[[str], bool], str] = (lambda host: "stag" in host, "a test host")
+    return {"production": [is_test], "stage": [is_production], "sandbox": [is_production]}[environment]
