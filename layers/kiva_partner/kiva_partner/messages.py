@@ -1,0 +1,617 @@
+"""What a producer sends: loan drafts, journal updates and repayments, parsed, checked, and split into submissions.
+
+A **message** is Kiva's own JSON for its kind, plus an optional top-level `reference` (and `period` for repayments).
+A **submission** is one thing that Kiva must take: one draft, one journal, one repayment. Field names, types and rules
+follow Kiva's Partner API (partner portal: "Draft loans", "Post journals", "Report payments").
+"""
+
+import base64
+import binascii
+import hashlib
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from .errors import InvalidMessage, Violation
+from .settings import AmountMode, PartnerRules
+
+MAX_MESSAGE_BYTES = 1_000_000
+"""A little under SQS's 1 MiB, so that a message always fits its queue together with the reason for a dead letter."""
+
+PHOTO_PREFIX = "photos/"
+MAX_DIGITS = 18
+MAX_AMOUNT = Decimal(10) ** 12
+CENT = Decimal("0.01")
+
+
+class Kind(StrEnum):
+    """The three kinds of submission, called as Kiva's scopes call them (`create:loan_draft`, …)."""
+
+    LOAN_DRAFT = "loan_draft"
+    JOURNAL_UPDATE = "journal_update"
+    REPAYMENT = "repayment"
+
+    @property
+    def scope(self) -> str:
+        """The OAuth scope that Kiva asks for."""
+        return f"create:{self.value}"
+
+
+class Money(Decimal):
+    """An amount in the loan's currency, to the cent: never negative, never through a float."""
+
+
+class Photo(NamedTuple):
+    """A photo that travels outside its message (a claim check): `s3_key` in the payload bucket, below `photos/`."""
+
+    s3_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One thing that Kiva must take once.
+
+    `content` is the JSON object as Kiva gets it (for a draft without its photo when `photo` is set), `fingerprint` a
+    SHA-256 over it, `warnings` what PA2 will want mended although Kiva takes it, `period` the month a repayment is for.
+    """
+
+    kind: Kind
+    reference: str
+    loan_id: str
+    content: dict[str, Any]
+    fingerprint: str
+    warnings: tuple[str, ...] = ()
+    photo: Photo | None = None
+    period: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A valid message: its `reference` names it as a whole, its submissions each have one of their own."""
+
+    kind: Kind
+    reference: str
+    submissions: tuple[Submission, ...]
+
+
+# --- the schema of what producers send ------------------------------------------------------------------------------
+
+# `$` alone would let a newline through at the end; `\Z` is no JSON Schema.
+_REFERENCE = r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,99}$(?!\n)"
+_ID = r"^[^\s\x00-\x1f\x7f-\x9f](.{0,62}[^\s\x00-\x1f\x7f-\x9f])?$(?!\n)"
+_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$(?!\n)"
+_CURRENCY = r"^[A-Z]{3}$(?!\n)"
+_S3_KEY = r"^photos/[A-Za-z0-9][A-Za-z0-9._/-]{0,200}$(?!\n)"
+_IMAGE_URL = r"^https://[A-Za-z0-9.-]+(:[0-9]+)?/[!-~]*$(?!\n)"
+_PERIOD = r"^20[0-9]{2}-(0[1-9]|1[0-2])$(?!\n)"
+_IN_WORDS = {
+    _REFERENCE: "must be letters, digits and . _ ~ - only, 100 at most",
+    _ID: "must be an id of 1 to 64 characters without spaces at its ends and without control characters",
+    _LINE: "must be one line without control characters",
+    _CURRENCY: "must be a currency code of ISO 4217 (three capital letters)",
+    _S3_KEY: "must be a key of the payload bucket below photos/",
+    _IMAGE_URL: "must be a public https URL",
+    _PERIOD: "must be a month (YYYY-MM)",
+}
+
+Reference = Annotated[str, Meta(pattern=_REFERENCE, description="Your own id of this, for ever")]
+Id = Annotated[str, Meta(pattern=_ID, max_length=64)]
+Line = Annotated[str, Meta(min_length=1, max_length=200, pattern=_LINE)]
+Text = Annotated[str, Meta(min_length=1, max_length=20_000)]
+CatalogueId = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+
+
+class _Strict(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Kiva ignores what it does not know; we refuse it, because an ignored field is a producer's lost intention."""
+
+
+class Entrep(_Strict, frozen=True, kw_only=True):
+    """One borrower of a draft."""
+
+    client_id: Id
+    loan_id: Id
+    first_name: Line
+    last_name: Line | UnsetType = UNSET
+    gender: Annotated[str, Meta(description="female, male or unknown")]
+    amount: Money
+
+
+class Instalment(_Strict, frozen=True, kw_only=True):
+    """One expected repayment of the schedule."""
+
+    date: date
+    principal: Money
+    interest: Money | UnsetType = UNSET
+
+
+class PhotoTicket(_Strict, frozen=True, kw_only=True):
+    """Where the photo lies: a key of the stack's payload bucket, below `photos/`."""
+
+    s3_key: Annotated[str, Meta(pattern=_S3_KEY)]
+
+
+class LoanDraft(_Strict, frozen=True, kw_only=True):
+    """`POST loan_draft`: one entry in `entreps` is an individual loan, two or more are a group."""
+
+    reference: Reference | UnsetType = UNSET
+    activity_id: CatalogueId | UnsetType = UNSET
+    theme_type_id: CatalogueId | UnsetType = UNSET
+    description_language_id: CatalogueId | UnsetType = UNSET
+    location: Line | UnsetType = UNSET
+    currency: Annotated[str, Meta(pattern=_CURRENCY, description="ISO 4217")]
+    loanuse: Line | UnsetType = UNSET
+    description: Text | UnsetType = UNSET
+    client_waiver_signed: bool | UnsetType = UNSET
+    disburse_time: date | UnsetType = UNSET
+    entreps: Annotated[list[Entrep], Meta(min_length=1, max_length=100)]
+    schedule: Annotated[list[Instalment], Meta(min_length=1, max_length=500)] | UnsetType = UNSET
+    group_name: Line | UnsetType = UNSET
+    internal_client_id: Id | UnsetType = UNSET
+    internal_loan_id: Id | UnsetType = UNSET
+    not_pictured: Annotated[list[bool], Meta(min_length=1)] | UnsetType = UNSET
+    image_encoded: Annotated[str, Meta(description="data URI with base64 of a PNG, JPEG or GIF")] | UnsetType = UNSET
+    photo: PhotoTicket | UnsetType = UNSET
+
+
+class Journal(_Strict, frozen=True, kw_only=True):
+    """One borrower update."""
+
+    internal_loan_id: Id
+    internal_client_id: Id | UnsetType = UNSET
+    subject: Line
+    body: Text
+    image_url: Annotated[str, Meta(pattern=_IMAGE_URL, max_length=2000)] | UnsetType = UNSET
+
+
+class JournalUpdates(_Strict, frozen=True, kw_only=True):
+    """`POST journals`."""
+
+    reference: Reference | UnsetType = UNSET
+    journals: Annotated[list[Journal], Meta(min_length=1)]
+
+
+class Repayment(_Strict, frozen=True, kw_only=True):
+    """One row of a repayment report."""
+
+    loan_id: Id
+    client_id: Id | UnsetType = UNSET
+    amount: Money
+    payment_id: Reference | UnsetType = UNSET
+
+
+class Repayments(_Strict, frozen=True, kw_only=True):
+    """`POST repayments`: `period` is the reporting month, needed unless a `reference` is given."""
+
+    reference: Reference | UnsetType = UNSET
+    period: Annotated[str, Meta(pattern=_PERIOD)] | UnsetType = UNSET
+    repayments: Annotated[list[Repayment], Meta(min_length=1)]
+
+
+SCHEMAS: dict[Kind, type[LoanDraft | JournalUpdates | Repayments]] = {
+    Kind.LOAN_DRAFT: LoanDraft,
+    Kind.JOURNAL_UPDATE: JournalUpdates,
+    Kind.REPAYMENT: Repayments,
+}
+
+
+# --- parsing --------------------------------------------------------------------------------------------------------
+
+
+def parse(kind: Kind, body: str, rules: PartnerRules) -> Message:
+    """Turn a producer's text into a valid message.
+
+    Raises:
+        InvalidMessage: naming each field and rule that was broken, and never a value.
+    """
+    size = len(body.encode("utf-8", "surrogatepass"))
+    if size > MAX_MESSAGE_BYTES:
+        rule = f"must be at most {MAX_MESSAGE_BYTES} bytes; send long lists as several messages, photos through `photo`"
+        raise InvalidMessage(Violation("$", rule), too_large=True)
+    return parse_json(kind, decode(body), rules)
+
+
+def parse_json(kind: Kind, document: object, rules: PartnerRules) -> Message:
+    """As `parse`, for a message that is decoded already and may be larger than a queue takes (an inline photo)."""
+    document = _tidy(document)
+    if isinstance(document, dict):
+        _refuse_other_kind(kind, document)
+    try:
+        message = msgspec.convert(document, SCHEMAS[kind], dec_hook=_money)
+    except msgspec.ValidationError as error:
+        raise InvalidMessage(_violation(str(error))) from None
+    match message:
+        case LoanDraft():
+            return _loan_draft(message, rules)
+        case JournalUpdates():
+            return _journal_updates(message, rules)
+        case Repayments():
+            return _repayments(message, rules)
+
+
+def encode(content: object) -> bytes:
+    """Canonical JSON, in UTF-8: names sorted, amounts as numbers with the digits they came with."""
+    return _ENCODER.encode(content)
+
+
+_ENCODER = msgspec.json.Encoder(decimal_format="number", order="deterministic", enc_hook=Decimal)
+
+
+def decode(body: str) -> object:
+    """JSON as RFC 8259 has it, and stricter: no duplicate names, no NaN or Infinity, numbers with a point as Decimal.
+
+    Raises:
+        InvalidMessage: for anything else.
+    """
+    try:
+        return json.loads(
+            body, object_pairs_hook=_unique_names, parse_float=Decimal, parse_int=_int, parse_constant=_no_constant
+        )
+    except RecursionError:
+        raise InvalidMessage(Violation("$", "is nested too deeply")) from None
+    except ValueError as error:  # json.JSONDecodeError is one; its text holds a position but no content
+        where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise InvalidMessage(Violation("$", f"is not JSON{where}")) from None
+
+
+def _unique_names(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise InvalidMessage(Violation("$", f"has the field {_field(twice)} twice"))
+    return result
+
+
+def _int(digits: str) -> int:
+    # Longer ones cost quadratic time to convert, and nothing here needs them.
+    if len(digits) > MAX_DIGITS:
+        raise InvalidMessage(Violation("$", f"holds a whole number of more than {MAX_DIGITS} digits"))
+    return int(digits)
+
+
+def _no_constant(name: str) -> object:
+    raise InvalidMessage(Violation("$", f"holds {name}, which is not JSON"))
+
+
+def _tidy(value: object) -> object:
+    """NFC text, and no empty fields: Kiva refuses some of them (`""`), and an empty field says nothing."""
+    match value:
+        case str():
+            if not value.isascii():
+                try:
+                    value.encode()
+                except UnicodeEncodeError:
+                    raise InvalidMessage(Violation("$", "holds half of a surrogate pair in a text")) from None
+                return unicodedata.normalize("NFC", value)
+            return value
+        case dict():
+            tidy = {_tidy(name): _tidy(item) for name, item in value.items()}
+            return {
+                name: item
+                for name, item in tidy.items()
+                if item is not None and not (isinstance(item, str) and not item.strip())
+            }
+        case list():
+            return [_tidy(item) for item in value]
+    return value
+
+
+def _money(wanted: type, value: object) -> object:
+    """Msgspec's hook for `Money`; what it raises comes out with the field's path."""
+    if wanted is not Money:
+        raise NotImplementedError
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise ValueError("must be a number")  # noqa: TRY004 msgspec adds the path to a ValueError too
+    amount = Money(value)
+    if amount.is_signed() and amount:
+        raise ValueError("must not be negative")
+    if amount >= MAX_AMOUNT:
+        raise ValueError("is too large for an amount")
+    # One spelling for one amount, or 1e3, 1000 and 1000.00 would have three fingerprints.
+    cents = Money(abs(amount).quantize(CENT))
+    if cents != amount:
+        raise ValueError("must have at most two decimals")
+    return cents
+
+
+def _violation(text: str) -> Violation:
+    """Take msgspec's message apart: `Expected `int`, got `str` - at `$.entreps[0].amount``. It never holds values."""
+    rule, _, path = text.partition(" - at ")
+    path = path.strip("`") or "$"
+    if rule.startswith("Expected `str` matching regex"):
+        return Violation(path, next(words for pattern, words in _IN_WORDS.items() if repr(pattern) in rule))
+    if rule == "Invalid RFC3339 encoded date":
+        return Violation(path, "must be a date that exists (YYYY-MM-DD)")
+    if named := re.fullmatch(r"Object (contains unknown|missing required) field `(.*)`", rule, re.DOTALL):
+        what = "is not a field of this kind of message" if named[1] == "contains unknown" else "is missing"
+        return Violation(f"{path}.{_field(named[2])}", what)
+    return Violation(path, rule.replace("`", "").replace("Expected", "must be", 1))
+
+
+def _field(name: str) -> str:
+    """A field's name came from the sender: shown when it is one, hidden when it could be anything else."""
+    return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,40}", name) else "(unprintable)"
+
+
+_LIST_OF = {"journals": Kind.JOURNAL_UPDATE, "repayments": Kind.REPAYMENT, "entreps": Kind.LOAN_DRAFT}
+
+
+def _refuse_other_kind(kind: Kind, document: dict[str, object]) -> None:
+    for name, other in _LIST_OF.items():
+        if name in document and other != kind:
+            raise InvalidMessage(Violation(f"$.{name}", f"belongs to a {other} message, but this is the way of {kind}"))
+
+
+# --- loan drafts ----------------------------------------------------------------------------------------------------
+
+_GROUP_FIELDS = ("group_name", "internal_client_id", "internal_loan_id", "not_pictured")
+_GENDERS = ("female", "male", "unknown")
+
+
+def _loan_draft(draft: LoanDraft, rules: PartnerRules) -> Message:
+    group = len(draft.entreps) > 1
+    violations = [*_group_rules(draft, group=group), *_entrep_rules(draft), *_schedule_rules(draft)]
+    image = None
+    if draft.image_encoded is not UNSET:
+        if draft.photo is not UNSET:
+            violations.append(Violation("$.photo", "must be absent when image_encoded is given"))
+        image, broken = read_image(draft.image_encoded, rules.max_image_bytes)
+        violations += [Violation("$.image_encoded", rule) for rule in broken]
+    if violations:
+        raise InvalidMessage(*violations)
+
+    content: dict[str, Any] = msgspec.to_builtins(draft, builtin_types=(Decimal, Money), enc_hook=_as_is)
+    content.pop("reference", None)
+    ticket = content.pop("photo", None)
+    digest = ticket["s3_key"] if ticket else None
+    if image:
+        content["image_encoded"] = image.data_uri
+        digest = image.s3_key
+    loan_id = draft.internal_loan_id if draft.internal_loan_id is not UNSET else draft.entreps[0].loan_id
+    reference = draft.reference if draft.reference is not UNSET else _segment(loan_id)
+    submission = Submission(
+        kind=Kind.LOAN_DRAFT,
+        reference=reference,
+        loan_id=loan_id,
+        content=content,
+        # The photo counts by its own hash, so that a draft is the same with its photo inside or beside the message.
+        fingerprint=_fingerprint({**content, "image_encoded": digest}),
+        warnings=tuple(_draft_warnings(draft)),
+        photo=Photo(ticket["s3_key"]) if ticket else None,
+    )
+    return Message(Kind.LOAN_DRAFT, reference, (submission,))
+
+
+def _group_rules(draft: LoanDraft, *, group: bool) -> Iterable[Violation]:
+    """Kiva, "Draft loans": the four group fields belong to groups alone; PA2 cannot publish an individual with them."""
+    for name in _GROUP_FIELDS:
+        given = getattr(draft, name) is not UNSET
+        if given and not group:
+            yield Violation(f"$.{name}", "must be absent for an individual loan (one entry in entreps)")
+        if group and not given:
+            yield Violation(f"$.{name}", "is missing; a group loan (two or more entreps) needs it")
+    if group and draft.not_pictured is not UNSET and len(draft.not_pictured) != len(draft.entreps):
+        yield Violation("$.not_pictured", "must have one value for each of the entreps, in their order")
+
+
+def _entrep_rules(draft: LoanDraft) -> Iterable[Violation]:
+    for index, entrep in enumerate(draft.entreps):
+        if entrep.gender not in _GENDERS:
+            yield Violation(f"$.entreps[{index}].gender", f"must be one of {', '.join(_GENDERS)}")
+        if not entrep.amount:
+            yield Violation(f"$.entreps[{index}].amount", "must be more than 0")
+    yield from _unique("$.entreps", "loan_id", [entrep.loan_id for entrep in draft.entreps])
+
+
+def _schedule_rules(draft: LoanDraft) -> Iterable[Violation]:
+    if draft.schedule is UNSET:
+        return
+    for index, (earlier, later) in enumerate(zip(draft.schedule, draft.schedule[1:], strict=False), start=1):
+        if later.date <= earlier.date:
+            yield Violation(f"$.schedule[{index}].date", "must be later than the date before it")
+
+
+def _draft_warnings(draft: LoanDraft) -> Iterable[str]:
+    if draft.schedule is not UNSET:
+        principal = sum(instalment.principal for instalment in draft.schedule)
+        if principal != sum(entrep.amount for entrep in draft.entreps):
+            yield "the principal of the schedule does not add up to the amount"
+    has_photo = draft.image_encoded is not UNSET or draft.photo is not UNSET
+    if has_photo and draft.not_pictured is not UNSET and all(draft.not_pictured):
+        yield "not_pictured says that nobody is in the photo"
+
+
+class Image(NamedTuple):
+    """A photo whose type was read off its first bytes."""
+
+    media_type: str
+    content: bytes
+
+    @property
+    def data_uri(self) -> str:
+        """As Kiva takes it in `image_encoded`, with the true media type."""
+        return f"data:{self.media_type};base64,{base64.b64encode(self.content).decode()}"
+
+    @property
+    def s3_key(self) -> str:
+        """Named by its content: the same photo stored twice is one object, and a key stands for the bytes."""
+        return f"{PHOTO_PREFIX}{hashlib.sha256(self.content).hexdigest()}.{self.media_type.removeprefix('image/')}"
+
+
+_SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "image/png",
+    b"\xff\xd8\xff": "image/jpeg",
+    b"GIF87a": "image/gif",
+    b"GIF89a": "image/gif",
+}
+_DATA_URI = re.compile(r"data:image/[a-z+.-]{1,20};base64,")
+
+
+def sniff_image(content: bytes, max_bytes: int) -> tuple[Image | None, list[str]]:
+    """The image in `content`, or the rules it breaks (PNG, JPEG or GIF by its first bytes; at most `max_bytes`)."""
+    if len(content) > max_bytes:
+        return None, [f"must be at most {max_bytes} bytes when decoded"]
+    for signature, media_type in _SIGNATURES.items():
+        if content.startswith(signature):
+            return Image(media_type, content), []
+    return None, ["must hold a PNG, JPEG or GIF"]
+
+
+def read_image(data_uri: str, max_bytes: int) -> tuple[Image | None, list[str]]:
+    """The image in a base64 data URI, or the rules it breaks."""
+    prefix = _DATA_URI.match(data_uri)
+    if not prefix:
+        return None, ["must be a data URI of an image in base64 (data:image/png;base64,…)"]
+    if len(data_uri) > max_bytes * 4 / 3 + 100:
+        return None, [f"must be at most {max_bytes} bytes when decoded"]
+    try:
+        content = base64.b64decode(data_uri[prefix.end() :], validate=True)
+    except (binascii.Error, ValueError):
+        return None, ["must be valid base64 after the comma"]
+    return sniff_image(content, max_bytes)
+
+
+# --- journals -------------------------------------------------------------------------------------------------------
+
+
+def _journal_updates(message: JournalUpdates, rules: PartnerRules) -> Message:
+    violations = []
+    if rules.needs_client_id:
+        violations = [
+            Violation(f"$.journals[{index}].internal_client_id", "is missing; this partner reports with client ids")
+            for index, journal in enumerate(message.journals)
+            if journal.internal_client_id is UNSET
+        ]
+    submissions = []
+    for journal in message.journals:
+        content = msgspec.to_builtins(journal)
+        if not rules.needs_client_id:
+            content.pop("internal_client_id", None)
+        text = _fingerprint([journal.subject, journal.body])[:16]
+        own = _segment(journal.internal_loan_id)
+        submissions.append(
+            Submission(
+                kind=Kind.JOURNAL_UPDATE,
+                reference=f"{own}:{text}" if message.reference is UNSET else f"{message.reference}:{own}",
+                loan_id=journal.internal_loan_id,
+                content=content,
+                fingerprint=_fingerprint(content),
+            )
+        )
+    rule = "is twice in this message" if message.reference is UNSET else "is twice under this one reference"
+    violations += _unique("$.journals", "internal_loan_id", [each.reference for each in submissions], rule)
+    if violations:
+        raise InvalidMessage(*violations)
+    return _list_message(Kind.JOURNAL_UPDATE, message.reference, submissions)
+
+
+# --- repayments -----------------------------------------------------------------------------------------------------
+
+
+def _repayments(message: Repayments, rules: PartnerRules) -> Message:
+    instalments = rules.amount_mode is AmountMode.INSTALMENT
+    violations = list(_repayment_rules(message, rules, instalments=instalments))
+    if violations:
+        raise InvalidMessage(*violations)
+    submissions = []
+    for row in message.repayments:
+        content: dict[str, Any] = {"loan_id": row.loan_id, "amount": row.amount}
+        if rules.needs_client_id and row.client_id is not UNSET:
+            content["client_id"] = row.client_id
+        submissions.append(
+            Submission(
+                kind=Kind.REPAYMENT,
+                reference=_repayment_reference(message, row),
+                loan_id=row.loan_id,
+                content=content,
+                fingerprint=_fingerprint(content),
+                period=message.period or "",
+            )
+        )
+    return _list_message(Kind.REPAYMENT, message.reference, submissions)
+
+
+def _repayment_rules(message: Repayments, rules: PartnerRules, *, instalments: bool) -> Iterable[Violation]:
+    no_reference = message.reference is UNSET
+    if no_reference and message.period is UNSET and not instalments:
+        yield Violation("$.period", "is missing; without a reference the reporting month (YYYY-MM) is needed")
+    for index, row in enumerate(message.repayments):
+        if rules.needs_client_id and row.client_id is UNSET:
+            yield Violation(f"$.repayments[{index}].client_id", "is missing; this partner reports with client ids")
+        if instalments and no_reference and row.payment_id is UNSET:
+            # Two equal payments in a month are real there, so the amount cannot tell them apart.
+            yield Violation(f"$.repayments[{index}].payment_id", "is missing; instalments need it, or a reference")
+    if instalments:
+        keys = [f"{row.loan_id}\0{row.payment_id}" for row in message.repayments]
+    else:
+        keys = [row.loan_id for row in message.repayments]
+    yield from _unique("$.repayments", "loan_id", keys)
+
+
+def _repayment_reference(message: Repayments, row: Repayment) -> str:
+    loan = _segment(row.loan_id)
+    if message.reference is not UNSET:
+        return (
+            f"{message.reference}:{loan}" if row.payment_id is UNSET else f"{message.reference}:{loan}:{row.payment_id}"
+        )
+    if row.payment_id is not UNSET:
+        return f"{loan}:{row.payment_id}"
+    return f"{message.period}:{loan}:{row.amount}"
+
+
+# --- shared by the kinds --------------------------------------------------------------------------------------------
+
+
+def _list_message(kind: Kind, given: str | UnsetType, submissions: list[Submission]) -> Message:
+    if given is not UNSET:
+        reference = given
+    elif len(submissions) == 1:
+        reference = submissions[0].reference
+    else:
+        reference = "list-" + _fingerprint([each.reference for each in submissions])[:24]
+    return Message(kind, reference, tuple(submissions))
+
+
+def _unique(path: str, field: str, keys: list[str], rule: str = "is twice in this message") -> Iterable[Violation]:
+    counts = Counter(keys)
+    seen: set[str] = set()
+    for index, key in enumerate(keys):
+        if counts[key] > 1 and key in seen:
+            yield Violation(f"{path}[{index}].{field}", rule)
+        seen.add(key)
+
+
+def _segment(text: str) -> str:
+    """An id as part of a reference: what a URL path would need to escape becomes `~` and two hex digits a byte."""
+    return re.sub(r"[^A-Za-z0-9._-]", lambda found: "".join(f"~{byte:02X}" for byte in found[0].encode()), text)
+
+
+def _fingerprint(content: object) -> str:
+    return hashlib.sha256(_ENCODER.encode(content)).hexdigest()
+
+
+def _as_is(value: object) -> object:
+    return value
+
+
+def json_schema(kind: Kind, ref_template: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """JSON Schema (2020-12) of a kind's message and of the parts it refers to, for the OpenAPI document."""
+    (schema,), parts = msgspec.json.schema_components(
+        [SCHEMAS[kind]], schema_hook=_money_schema, ref_template=ref_template
+    )
+    return schema, parts
+
+
+def _money_schema(wanted: type) -> dict[str, Any]:
+    if wanted is not Money:
+        raise NotImplementedError
+    return {"type": "number", "minimum": 0, "multipleOf": 0.01, "description": "in the loan's currency, to the cent"}
