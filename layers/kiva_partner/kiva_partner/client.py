@@ -1,0 +1,477 @@
+"""Kiva's Partner API: one call in, a typed answer or a named error out, and never a blind resend of a POST.
+
+Kiva has no idempotency key, no update and no delete. So everything here serves one question: did Kiva process it?
+No redirects, no retries below us, no proxy from the environment, no connection kept across invocations.
+Sources: Kiva partner portal ("Draft loans", "Post journals", "Report payments", "Fetch loans", "Errors").
+"""
+
+import re
+import ssl
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any
+from urllib.parse import urlsplit
+
+import certifi
+import msgspec
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import MaxRetryError, NewConnectionError
+
+from .errors import Misconfigured, NotSent, OutcomeUnknown, Rejected, SubmissionError
+from .messages import encode
+from .settings import Settings
+from .tokens import TokenProvider
+
+MAX_ANSWER_BYTES = 1_000_000
+MAX_LOANS_ANSWER_BYTES = 20_000_000
+MAX_RETRY_AFTER = 3600
+RECORD_SECONDS = 5
+"""What writing the outcome down may take after Kiva's answer."""
+
+MAX_LOANS_PER_PAGE = 300
+"""Kiva, "Fetch loans": 300 or fewer are recommended."""
+
+CONFIG_NAMES = ("activities", "locales", "themes", "locations")
+
+Remaining = Callable[[], float]
+"""Seconds that are left of the invocation."""
+
+
+@dataclass(frozen=True, slots=True)
+class DraftAnswer:
+    """A draft was created; a person completes and publishes it in PA2."""
+
+    loan_draft_uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class JournalsAnswer:
+    """Journals were archived; a person opens `confirm_url` and publishes them. None when the URL is not fit to show."""
+
+    archive_id: str
+    confirm_url: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What Kiva found wrong with one row of a repayment report. `severity` is `error` or `warning`."""
+
+    loan_id: str
+    severity: str
+    code: str
+    details: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepaymentsAnswer:
+    """An upload was made; a person reviews and finalises it in PA2."""
+
+    upload_id: str
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LoanPage:
+    """One page of `GET loans`, rows as Kiva gives them, names in snake_case."""
+
+    total_records: int
+    loans: list[dict[str, Any]]
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class KivaClient:
+    """Makes sessions. Lives as long as the execution environment, as does the TLS context (17 ms CPU to make one)."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        tokens: TokenProvider,
+        tls: Callable[[], ssl.SSLContext],
+        *,
+        now: Callable[[], datetime] = _utc_now,
+    ) -> None:
+        self._settings = settings
+        self._tokens = tokens
+        self._tls = tls
+        self._now = now
+
+    @contextmanager
+    def session(self, remaining: Remaining) -> Iterator["KivaSession"]:
+        """Connections for one invocation. A connection that slept through a freeze would make the next POST unknown."""
+        with _open_http(self._settings, self._tls()) as http:
+            yield KivaSession(self._settings, self._tokens, http, remaining, self._now)
+
+
+class KivaSession:
+    """The calls we make, over connections of one invocation. Safe to use from several threads."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        tokens: TokenProvider,
+        http: requests.Session,
+        remaining: Remaining,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._settings = settings
+        self._tokens = tokens
+        self._http = http
+        self._remaining = remaining
+        self._now = now
+        self._partner_url = f"{settings.api_base_url}/v3/partner/{settings.partner_id}"
+
+    @property
+    def seconds_per_call(self) -> float:
+        """What one call may take at worst, with the time to write its outcome down."""
+        return self._settings.connect_timeout + self._settings.read_timeout + RECORD_SECONDS
+
+    def has_time(self) -> bool:
+        """Whether a call that starts now can be finished and recorded."""
+        return self._remaining() >= self.seconds_per_call
+
+    def obtain_token(self, scope: str) -> None:
+        """Make sure of a token before anything is claimed. Raises what `TokenProvider.get` raises."""
+        self._tokens.get(scope)
+
+    def post_loan_draft(self, draft: Mapping[str, Any]) -> DraftAnswer:
+        """Create one draft. Raises SubmissionError, see `_meaning`."""
+        answer = self._post("loan_draft", "create:loan_draft", draft)
+        return DraftAnswer(_reference(answer, "loan_draft_uuid", r"[0-9A-Za-z-]{8,64}"))
+
+    def post_journals(self, journals: Sequence[Mapping[str, Any]]) -> JournalsAnswer:
+        """Archive journals, all in one call. Raises SubmissionError, see `_meaning`."""
+        answer = self._post("journals", "create:journal_update", {"journals": journals})
+        url = answer.get("confirm_url")
+        return JournalsAnswer(
+            archive_id=_reference(answer, "archive_id", r"[0-9A-Za-z-]{1,64}"),
+            confirm_url=url if isinstance(url, str) and self._may_be_shown(url) else None,
+        )
+
+    def post_repayments(self, repayments: Sequence[Mapping[str, Any]]) -> RepaymentsAnswer:
+        """Report repayments, all in one upload. Raises SubmissionError, see `_meaning`."""
+        answer = self._post("repayments", "create:repayment", {"repayments": repayments})
+        upload_id = _reference(answer, "upload_id", r"[0-9A-Za-z-]{1,64}")
+        return RepaymentsAnswer(upload_id, tuple(_problems(answer.get("problems"))))
+
+    def loans(self, *, query: str = "", status: str = "", offset: int = 0, limit: int = 20) -> LoanPage:
+        """One page of the partner's loans. `query` is what one would type into PA2's search."""
+        parameters = {"query": query, "status": status, "offset": str(offset), "limit": str(limit)}
+        answer = self._get("loans", "read:loans", {name: value for name, value in parameters.items() if value})
+        total, rows = answer.get("total_records"), answer.get("data")
+        if not isinstance(total, int) or not isinstance(rows, list):
+            raise NotSent("Kiva's answer to GET loans has no total_records or data")
+        return LoanPage(total, [row for row in rows if isinstance(row, dict)])
+
+    def all_loans(self, *, query: str = "", status: str = "") -> Iterator[dict[str, Any]]:
+        """Every loan, page by page. Rows may shift between pages while we read, so each Kiva id comes once."""
+        seen: set[object] = set()
+        offset = 0
+        while True:
+            page = self.loans(query=query, status=status, offset=offset, limit=MAX_LOANS_PER_PAGE)
+            for loan in page.loans:
+                if loan.get("kiva_id") not in seen:
+                    seen.add(loan.get("kiva_id"))
+                    yield loan
+            offset += len(page.loans)
+            if not page.loans or offset >= page.total_records:
+                return
+
+    def config(self, name: str) -> dict[str, Any]:
+        """One of the lists `activities`, `locales`, `themes`, `locations`, with Kiva's `as_of_date_time`."""
+        # Kiva names no scope for these; every token we ask for may read loans.
+        answer = self._get(f"config/{name}", "read:loans", {})
+        if not isinstance(answer.get(name), list):
+            raise NotSent(f"Kiva's answer to GET config/{name} has no list of {name}")
+        return {"as_of_date_time": answer.get("as_of_date_time"), name: [_canonical(row) for row in answer[name]]}
+
+    def _post(self, path: str, scope: str, content: object) -> dict[str, Any]:
+        body = encode(content)
+        headers = {"Content-Type": "application/json"}
+
+        def send(token: str) -> requests.Response:
+            if not self.has_time():
+                raise NotSent("not enough time left in this invocation to wait for Kiva's answer")
+            return self._request("POST", path, token, data=body, headers=headers)
+
+        return self._authorised(scope, send, self._meaning)
+
+    def _get(self, path: str, scope: str, parameters: Mapping[str, str]) -> dict[str, Any]:
+        def send(token: str) -> requests.Response:
+            return self._request("GET", path, token, params=parameters)
+
+        return self._authorised(scope, send, self._meaning_of_get)
+
+    def _authorised[Result](
+        self, scope: str, send: Callable[[str], requests.Response], meaning: Callable[[requests.Response], Result]
+    ) -> Result:
+        """Send with a token; on 401 or 403 once more with another one: a refused token means nothing was processed."""
+        for _ in range(2):
+            token = self._tokens.get(scope)
+            with send(token.value) as response:
+                if response.status_code not in (401, 403):
+                    return meaning(response)
+                status = response.status_code
+            self._tokens.discard(token)
+        raise Misconfigured(f"Kiva refuses two tokens in a row: HTTP {status}")
+
+    def _request(self, method: str, path: str, token: str, **arguments: Any) -> requests.Response:
+        headers = {**arguments.pop("headers", {}), "Authorization": f"Bearer {token}"}
+        timeout = (self._settings.connect_timeout, self._settings.read_timeout)
+        url = f"{self._partner_url}/{path}"
+        try:
+            return self._http.request(
+                method, url, headers=headers, timeout=timeout, allow_redirects=False, stream=True, **arguments
+            )
+        except requests.RequestException as error:
+            if _never_connected(error):
+                raise NotSent(f"could not connect to Kiva: {_cause(error)}") from None
+            raise OutcomeUnknown(f"Kiva gave no answer: {type(error).__name__}") from None
+
+    def _meaning(self, response: requests.Response) -> dict[str, Any]:
+        """What the answer to a POST says about the one question.
+
+        Raises:
+            Rejected: a 4xx about the content; nothing was created.
+            NotSent: 425 and 429; nothing was processed.
+            Misconfigured: 307 and 308; the endpoint has moved, nothing was processed.
+            OutcomeUnknown: every other status, and a 2xx that cannot be read or says no success.
+        """
+        status = response.status_code
+        if 200 <= status < 300:  # noqa: PLR2004
+            return _success(response)
+        if status in (425, 429):
+            seconds = _retry_after(response.headers.get("Retry-After", ""), self._now())
+            raise NotSent(f"Kiva asks to come later: HTTP {status}", status=status, retry_after=seconds)
+        if status in (307, 308):
+            raise Misconfigured(f"Kiva's endpoint has moved: HTTP {status}; check KIVA_API_BASE_URL")
+        # 408: the time ran out at their side. 409: no meaning is documented. Both may have been processed.
+        if 400 <= status < 500 and status not in (408, 409):  # noqa: PLR2004
+            raise Rejected(status, _refusal_text(response))
+        raise OutcomeUnknown(f"Kiva answered HTTP {status}", status=status)
+
+    def _meaning_of_get(self, response: requests.Response) -> dict[str, Any]:
+        """Reading again is safe, so every doubt is NotSent."""
+        if response.status_code != 200:  # noqa: PLR2004
+            raise NotSent(f"Kiva answered HTTP {response.status_code}", status=response.status_code)
+        try:
+            return _object(_read(response, MAX_LOANS_ANSWER_BYTES))
+        except OutcomeUnknown as error:
+            raise NotSent(str(error)) from None
+        except requests.RequestException as error:
+            raise NotSent(f"Kiva's answer broke off: {type(error).__name__}") from None
+
+    def _may_be_shown(self, url: str) -> bool:
+        """A person will click it: https on a host of Kiva, or the host that was called (the sandbox)."""
+        if len(url) > 500 or not re.fullmatch(r"[!-~]+", url):  # noqa: PLR2004
+            return False
+        parts, called = urlsplit(url), urlsplit(self._settings.api_base_url)
+        host = parts.hostname or ""
+        return (parts.scheme == "https" and (host == "kiva.org" or host.endswith(".kiva.org"))) or (
+            parts[:2] == called[:2]
+        )
+
+
+# --- connections ----------------------------------------------------------------------------------------------------
+
+
+def new_ssl_context() -> ssl.SSLContext:
+    """Verifying, TLS 1.2 or newer, with the roots of `certifi` that `requests` brings."""
+    context = ssl.create_default_context(cafile=certifi.where())
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def post_form(
+    settings: Settings, tls: Callable[[], ssl.SSLContext], url: str, form: Mapping[str, str]
+) -> tuple[int, bytes]:
+    """The token request: status and body. Raises NotSent when there is no answer; asking again is harmless."""
+    timeout = (settings.connect_timeout, settings.read_timeout)
+    with _open_http(settings, tls()) as http:
+        try:
+            with http.post(url, data=form, timeout=timeout, allow_redirects=False, stream=True) as response:
+                return response.status_code, _read(response, MAX_ANSWER_BYTES)
+        except (requests.RequestException, OutcomeUnknown) as error:
+            raise NotSent(f"Kiva's token service does not answer: {type(error).__name__}") from None
+
+
+@contextmanager
+def _open_http(settings: Settings, context: ssl.SSLContext) -> Iterator[requests.Session]:
+    """A `requests` session that adds nothing of its own: no proxy or netrc, no cookies, no retries, no compression."""
+    with requests.Session() as http:
+        http.trust_env = False
+        http.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        http.headers.clear()
+        http.headers.update({"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "kiva-relay"})
+        adapter = _Adapter(context, settings.parallel_calls)
+        for prefix in ("https://", "http://"):
+            http.mount(prefix, adapter)
+        yield http
+
+
+class _Adapter(HTTPAdapter):
+    """One SSLContext for all connections, and connections that tell «never connected» from «no answer»."""
+
+    def __init__(self, context: ssl.SSLContext, connections: int) -> None:
+        self._context = context
+        super().__init__(pool_maxsize=connections)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+    def build_connection_pool_key_attributes(self, request: Any, verify: Any, cert: Any = None) -> Any:
+        host, tls = super().build_connection_pool_key_attributes(request, verify, cert)
+        return host, {**tls, "ssl_context": self._context} if host["scheme"] == "https" else {}
+
+    def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+        """Nothing: the context verifies, and naming the bundle here would load it again for every connection."""
+
+
+class _HTTPConnection(HTTPConnection):
+    def connect(self) -> None:
+        with _before_any_byte(self):
+            super().connect()
+
+
+class _HTTPSConnection(HTTPSConnection):
+    def connect(self) -> None:
+        # A TLS error in here is a failed handshake; the same class raised later would be a broken answer.
+        with _before_any_byte(self):
+            super().connect()
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection
+
+
+@contextmanager
+def _before_any_byte(connection: HTTPConnection) -> Iterator[None]:
+    """Whatever fails while connecting failed before any byte of a request was sent."""
+    try:
+        yield
+    except NewConnectionError:
+        raise
+    except Exception as error:
+        raise NewConnectionError(connection, type(error).__name__) from error
+
+
+def _never_connected(error: requests.RequestException) -> bool:
+    cause = error.args[0] if error.args else None
+    return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)
+
+
+def _cause(error: requests.RequestException) -> str:
+    """The innermost class name says what failed (NameResolutionError, SSLCertVerificationError); no text is copied."""
+    inner: BaseException = error.args[0].reason
+    while inner.__cause__ is not None:
+        inner = inner.__cause__
+    return type(inner).__name__
+
+
+# --- reading answers ------------------------------------------------------------------------------------------------
+
+
+def _read(response: requests.Response, limit: int) -> bytes:
+    body = bytearray()
+    for chunk in response.iter_content(65_536):
+        body += chunk
+        if len(body) > limit:
+            raise OutcomeUnknown("Kiva's answer is larger than any real one", status=response.status_code)
+    return bytes(body)
+
+
+def _success(response: requests.Response) -> dict[str, Any]:
+    """A 2xx proves nothing by itself: only a readable object that does not deny success goes on."""
+    status = response.status_code
+    try:
+        answer = _object(_read(response, MAX_ANSWER_BYTES))
+    except requests.RequestException as error:
+        raise OutcomeUnknown(f"Kiva's answer broke off: {type(error).__name__}", status=status) from None
+    except OutcomeUnknown as error:
+        raise OutcomeUnknown(str(error), status=status) from None
+    if answer.get("code", "api.success") != "api.success":
+        raise OutcomeUnknown(f"Kiva answered HTTP {status}, but its code is not api.success", status=status)
+    return answer
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        answer = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise OutcomeUnknown("Kiva's answer is not JSON") from None
+    # Kiva's own library types some answers as a list of the object.
+    if isinstance(answer, list) and len(answer) == 1:
+        answer = answer[0]
+    if not isinstance(answer, dict):
+        raise OutcomeUnknown("Kiva's answer is not a JSON object")
+    return {_snake_case(name): _in_snake_case(value) for name, value in answer.items()}
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])[A-Z]", r"_\g<0>", name).lower()
+
+
+def _in_snake_case(value: Any) -> Any:
+    """Kiva's wire is snake_case, its Swagger page camelCase; we understand both."""
+    match value:
+        case dict():
+            return {_snake_case(name): _in_snake_case(each) for name, each in value.items()}
+        case list():
+            return [_in_snake_case(each) for each in value]
+    return value
+
+
+def _canonical(row: Any) -> Any:
+    """Kiva calls the name of an activity `activity`, in its Swagger page `activityName`."""
+    if isinstance(row, dict) and "activity_name" in row:
+        row = {**row, "activity": row["activity_name"]}
+        del row["activity_name"]
+    return row
+
+
+def _reference(answer: Mapping[str, Any], name: str, shape: str) -> str:
+    """Kiva's own id of what was created: the proof. Without it a 2xx is only a hope."""
+    value = answer.get(name)
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if not re.fullmatch(shape, text):
+        raise OutcomeUnknown(f"Kiva answered success, but without a {name}")
+    return text
+
+
+def _problems(rows: Any) -> Iterator[Problem]:
+    for row in rows if isinstance(rows, list) else []:
+        if isinstance(row, dict):
+            yield Problem(*(str(row.get(name) or "") for name in ("loan_id", "severity", "code", "details")))
+
+
+def _refusal_text(response: requests.Response) -> str:
+    """Kiva's or its gateway's own wording, unmasked, 2,000 characters at most."""
+    try:
+        answer = _object(_read(response, MAX_ANSWER_BYTES))
+    except (SubmissionError, requests.RequestException):
+        return ""
+    texts = (answer.get(name) for name in ("message", "error_description", "error"))
+    return next((text[:2000] for text in texts if isinstance(text, str) and text), "")
+
+
+def _retry_after(value: str, now: datetime) -> float | None:
+    """RFC 9110 §10.2.3: seconds or a date; between 1 s and 1 h here, None when absent or absurd."""
+    if re.fullmatch(r"[0-9]{1,9}", value):
+        seconds = float(value)
+    else:
+        try:
+            seconds = (parsedate_to_datetime(value) - now).total_seconds()
+        except (ValueError, TypeError):
+            return None
+    return min(max(seconds, 1), MAX_RETRY_AFTER)
