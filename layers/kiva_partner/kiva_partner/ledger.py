@@ -1,0 +1,487 @@
+"""One row per submission, for ever: who may send it, what became of it, and Kiva's proof.
+
+Only a claim licenses a POST. It is a conditional write that is durable before a byte leaves, it carries its owner and a
+lease, and a claim whose lease ran out becomes UNKNOWN, never RETRY: nobody can tell whether its owner had sent.
+All writes are conditional; up to 100 go in one DynamoDB transaction.
+
+    QUEUED -> SENDING -> ACCEPTED | REJECTED | RETRY | UNKNOWN
+    RETRY -> SENDING;  UNKNOWN -> ACCEPTED | RETRY | ABANDONED
+"""
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from itertools import batched
+from typing import TYPE_CHECKING, Any
+
+from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
+
+from .errors import InvalidMessage, Violation
+from .messages import Kind, Message, Submission
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+TRANSACTION_SIZE = 100
+"""DynamoDB's limit of actions in one TransactWriteItems."""
+
+KEEP_SETTLED = timedelta(days=400)
+"""Settled rows go after this time; open ones (QUEUED, SENDING, RETRY, UNKNOWN) never."""
+
+ATTEMPTS = 8
+BACKOFF_SECONDS = 0.05
+
+
+class State(StrEnum):
+    """What is known about a submission."""
+
+    QUEUED = "QUEUED"
+    SENDING = "SENDING"
+    ACCEPTED = "ACCEPTED"
+    REJECTED = "REJECTED"
+    RETRY = "RETRY"
+    UNKNOWN = "UNKNOWN"
+    ABANDONED = "ABANDONED"
+
+    @property
+    def is_final(self) -> bool:
+        """Nothing more happens to it by itself or by a person."""
+        return self in (State.ACCEPTED, State.REJECTED, State.ABANDONED)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an attempt came to. Holds no borrower's data: Kiva's references and masked texts only.
+
+    `retry_after` (seconds) and `misconfigured` are for whoever handles the attempt; they are not written down.
+    """
+
+    state: State
+    reason: str = ""
+    kiva: Mapping[str, str] = field(default_factory=dict)
+    problem: Mapping[str, str] | None = None
+    http_status: int | None = None
+    call_id: str = ""
+    retry_after: float | None = None
+    misconfigured: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A submission as the ledger knows it. Times are UTC, ISO 8601."""
+
+    kind: Kind
+    reference: str
+    loan_id: str
+    state: State
+    fingerprint: str
+    updated_at: str
+    created_at: str
+    attempts: int = 0
+    owner: str = ""
+    lease_until: float = 0.0
+    outcome: Outcome | None = None
+    warnings: tuple[str, ...] = ()
+    period: str = ""
+
+
+class ClaimResult(StrEnum):
+    """What came of asking for a claim."""
+
+    CLAIMED = "CLAIMED"
+    """Ours: send it."""
+    STANDS = "STANDS"
+    """It has its outcome already, or waits for a person: nothing is sent."""
+    BUSY = "BUSY"
+    """Somebody else is sending it right now."""
+    CONFLICT = "CONFLICT"
+    """Its reference belongs to other content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows, and where the next page begins (None on the last)."""
+
+    rows: list[Row]
+    cursor: str | None
+
+
+class Ledger:
+    """The ledger table of a stage. `scope` (environment and partner) is part of every key."""
+
+    def __init__(
+        self,
+        client: Callable[[], "DynamoDBClient"],
+        table: str,
+        scope: str,
+        *,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._client = client
+        self._table = table
+        self._scope = scope
+        self._clock = clock
+        self._sleep = sleep
+
+    # --- writing ---
+
+    def enqueue(self, submissions: Sequence[Submission]) -> None:
+        """Note submissions that the API put into a queue. A row that exists already stays as it is."""
+        self._write(
+            [
+                self._update(each, State.QUEUED, condition="attribute_not_exists(pk)", **_identity(each))
+                for each in submissions
+            ]
+        )
+
+    def claim(
+        self, submissions: Sequence[Submission], owner: str, lease_until: float
+    ) -> dict[str, tuple[ClaimResult, Row | None]]:
+        """Ask for the right to send, for each submission alone; references must differ. `lease_until` in epoch seconds.
+
+        A row in the way is given back with the result. One whose lease has run out is turned into UNKNOWN on the spot.
+        """
+        condition = (
+            "attribute_not_exists(pk)"
+            " OR (#state IN (:queued, :retry) AND fingerprint = :fingerprint)"
+            # A refused or abandoned reference may be used again, for other content.
+            " OR (#state IN (:rejected, :abandoned) AND fingerprint <> :fingerprint)"
+        )
+        values = {
+            ":queued": State.QUEUED,
+            ":retry": State.RETRY,
+            ":rejected": State.REJECTED,
+            ":abandoned": State.ABANDONED,
+        }
+        blocking = self._write(
+            [
+                self._update(
+                    each,
+                    State.SENDING,
+                    condition=condition,
+                    values=values,
+                    remove=("outcome", "expires_at"),
+                    add={"attempts": 1},
+                    **{**_identity(each), "owner": owner, "lease_until": _number(lease_until)},
+                )
+                for each in submissions
+            ]
+        )
+        return {
+            each.reference: self._claim_result(each, owner, row)
+            for each, row in zip(submissions, blocking, strict=True)
+        }
+
+    def _claim_result(self, submission: Submission, owner: str, row: Row | None) -> tuple[ClaimResult, Row | None]:
+        if row is None or (row.state is State.SENDING and row.owner == owner):
+            # The second: our own claim whose answer was lost on the way.
+            return ClaimResult.CLAIMED, None
+        if row.fingerprint != submission.fingerprint:
+            return ClaimResult.CONFLICT, row
+        if row.state is State.SENDING:
+            if row.lease_until >= self._clock():
+                return ClaimResult.BUSY, row
+            return ClaimResult.STANDS, self.expire_claim(row)
+        return ClaimResult.STANDS, row
+
+    def settle(self, outcomes: Sequence[tuple[Submission, Outcome]], owner: str) -> list[Submission]:
+        """Write outcomes down, each only where the claim is still `owner`'s. Gives back those that were not written.
+
+        Proof may come late: an owner whose lease ran out meanwhile still lifts its own UNKNOWN to ACCEPTED.
+        """
+        updates = []
+        for submission, outcome in outcomes:
+            late = " OR #state = :unknown" if outcome.state is State.ACCEPTED else ""
+            fields: dict[str, Any] = {"outcome": _outcome_item(outcome)}
+            if outcome.state.is_final:
+                fields["expires_at"] = int(self._clock() + KEEP_SETTLED.total_seconds())
+            updates.append(
+                self._update(
+                    submission,
+                    outcome.state,
+                    condition=f"#owner = :me AND (#state = :sending{late})",
+                    values={":me": owner, ":sending": State.SENDING, **({":unknown": State.UNKNOWN} if late else {})},
+                    **fields,
+                )
+            )
+        blocking = self._write(updates)
+        return [
+            submission
+            for (submission, outcome), row in zip(outcomes, blocking, strict=True)
+            # A row in the way that says what we wanted to write is our own write, whose answer was lost.
+            if row is not None and not (row.owner == owner and row.state is outcome.state)
+        ]
+
+    def expire_claim(self, row: Row) -> Row:
+        """Turn a claim whose lease ran out into UNKNOWN, unless its owner was quicker; gives the row as it is now."""
+        outcome = Outcome(State.UNKNOWN, "the function that was sending it ended without a word")
+        self._write(
+            [
+                self._update(
+                    row,
+                    State.UNKNOWN,
+                    condition="#state = :sending AND #owner = :owner AND lease_until < :time",
+                    values={":sending": State.SENDING, ":owner": row.owner, ":time": _number(self._clock())},
+                    outcome=_outcome_item(outcome),
+                )
+            ]
+        )
+        return self.read(row.kind, row.reference) or row
+
+    def expired_claims(self) -> Iterator[Row]:
+        """Every claim whose lease has run out."""
+        for kind in Kind:
+            for row in self._all(kind, State.SENDING):
+                if row.lease_until < self._clock():
+                    yield row
+
+    # --- reading ---
+
+    def read(self, kind: Kind, reference: str) -> Row | None:
+        """One submission, as of now."""
+        item = self._get(self._key(kind, reference))
+        return _row(item) if item else None
+
+    def read_all(self, kind: Kind, references: Sequence[str]) -> dict[str, Row]:
+        """Many submissions, as of now; those without a row are left out."""
+        rows = {}
+        for some in batched(dict.fromkeys(references), 100):
+            wanted: Any = {
+                self._table: {
+                    "Keys": [{"pk": {"S": self._key(kind, reference)}} for reference in some],
+                    "ConsistentRead": True,
+                }
+            }
+            for attempt in range(ATTEMPTS):
+                answer = self._client().batch_get_item(RequestItems=wanted)
+                for item in answer["Responses"].get(self._table, []):
+                    row = _row(_plain(item))
+                    rows[row.reference] = row
+                wanted = answer.get("UnprocessedKeys")
+                if not wanted:
+                    break
+                self._sleep(BACKOFF_SECONDS * 2**attempt)
+            else:
+                raise TimeoutError("DynamoDB leaves keys of a BatchGetItem unprocessed")
+        return rows
+
+    def list_by_state(self, kind: Kind, state: State, *, limit: int = 100, cursor: str | None = None) -> Page:
+        """Submissions of a kind in a state, the latest change first (an index: up to a second behind)."""
+        try:
+            start = json.loads(base64.urlsafe_b64decode(cursor)) if cursor else None
+        except ValueError:
+            raise InvalidMessage(Violation("cursor", "is none that we gave out")) from None
+        return self._query("by_state", "kind_state", f"{self._scope}#{kind}#{state}", limit, start)
+
+    def list_by_loan(self, loan_id: str, *, limit: int = 100) -> list[Row]:
+        """Submissions of one loan, the latest change first (an index: up to a second behind)."""
+        return self._query("by_loan", "loan_id", f"{self._scope}#{loan_id}", limit, None).rows
+
+    def write_receipt(self, message: Message) -> None:
+        """Remember which submissions a message of the API held, so that its Location can answer for all of them."""
+        self._client().put_item(
+            TableName=self._table,
+            Item={
+                "pk": {"S": self._key(message.kind, message.reference, "message")},
+                "references": {"L": [{"S": each.reference} for each in message.submissions]},
+                "expires_at": {"N": str(int(self._clock() + KEEP_SETTLED.total_seconds()))},
+            },
+        )
+
+    def read_receipt(self, kind: Kind, reference: str) -> list[str]:
+        """The references of the submissions of such a message; empty when there is none."""
+        item = self._get(self._key(kind, reference, "message"))
+        return item["references"] if item else []
+
+    def _get(self, key: str) -> dict[str, Any] | None:
+        answer = self._client().get_item(TableName=self._table, Key={"pk": {"S": key}}, ConsistentRead=True)
+        return _plain(answer["Item"]) if "Item" in answer else None
+
+    def _query(self, index: str, name: str, value: str, limit: int, start: dict[str, Any] | None) -> Page:
+        more: Any = {"ExclusiveStartKey": start} if start else {}
+        answer = self._client().query(
+            TableName=self._table,
+            IndexName=index,
+            KeyConditionExpression="#key = :value",
+            ExpressionAttributeNames={"#key": name},
+            ExpressionAttributeValues={":value": {"S": value}},
+            ScanIndexForward=False,
+            Limit=limit,
+            **more,
+        )
+        last = answer.get("LastEvaluatedKey")
+        cursor = base64.urlsafe_b64encode(json.dumps(last).encode()).decode() if last else None
+        return Page([_row(_plain(item)) for item in answer["Items"]], cursor)
+
+    def _all(self, kind: Kind, state: State) -> Iterator[Row]:
+        cursor = None
+        while True:
+            page = self.list_by_state(kind, state, cursor=cursor)
+            yield from page.rows
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    # --- the one way in which rows change ---
+
+    def _key(self, kind: Kind, reference: str, sort: str = "submission") -> str:
+        return f"{self._scope}#{sort}#{kind}#{reference}"
+
+    def _update(
+        self,
+        target: Submission | Row,
+        state: State,
+        *,
+        condition: str,
+        values: Mapping[str, Any] | None = None,
+        remove: Sequence[str] = (),
+        add: Mapping[str, int] | None = None,
+        **fields: Any,
+    ) -> dict[str, Any]:
+        """One conditional Update: the new state and `fields` are set, `remove` dropped, `add` counted up."""
+        now = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="microseconds")
+        fields = {
+            **fields,
+            "state": state,
+            "kind_state": f"{self._scope}#{target.kind}#{state}",
+            "updated_at": now,
+        }
+        if "loan_id" in fields:
+            fields["loan_id"] = f"{self._scope}#{fields['loan_id']}"
+        sets = [f"#{name} = :{name}" for name in fields] + ["created_at = if_not_exists(created_at, :updated_at)"]
+        expression = "SET " + ", ".join(sets)
+        if remove:
+            expression += " REMOVE " + ", ".join(remove)
+        if add:
+            expression += " ADD " + ", ".join(f"{name} :add_{name}" for name in add)
+        counted = {f":add_{name}": number for name, number in (add or {}).items()}
+        named = {f":{name}": value for name, value in fields.items()}
+        names = {f"#{name}": name for name in (*fields, "state", "owner") if f"#{name}" in expression + condition}
+        return {
+            "TableName": self._table,
+            "Key": {"pk": {"S": self._key(target.kind, target.reference)}},
+            "UpdateExpression": expression,
+            "ConditionExpression": condition,
+            "ExpressionAttributeNames": names,
+            "ExpressionAttributeValues": {
+                name: _SERIALIZE(value) for name, value in {**named, **counted, **(values or {})}.items()
+            },
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+
+    def _write(self, updates: Sequence[dict[str, Any]]) -> list[Row | None]:
+        """Apply each update whose condition holds. Gives None for an applied one, else the row that stood in its way.
+
+        A transaction is all or nothing, so what blocks is taken out and the rest goes again.
+        """
+        result: list[Row | None] = []
+        for some in batched(updates, TRANSACTION_SIZE):
+            blocked: dict[int, Row] = {}
+            waiting = list(range(len(some)))
+            conflicts = 0
+            while waiting:
+                reasons = self._transact([some[index] for index in waiting])
+                if reasons is None:
+                    break
+                rest = []
+                for index, reason in zip(waiting, reasons, strict=True):
+                    if reason["Code"] == "ConditionalCheckFailed":
+                        blocked[index] = _row(_plain(reason["Item"])) if reason.get("Item") else _absent(some[index])
+                    else:
+                        rest.append(index)
+                if len(rest) == len(waiting):  # another transaction touches the same rows, or DynamoDB is throttling
+                    conflicts += 1
+                    if conflicts == ATTEMPTS:
+                        raise TimeoutError(f"DynamoDB cancels a transaction again and again: {reasons[0]['Code']}")
+                    self._sleep(BACKOFF_SECONDS * 2**conflicts)
+                waiting = rest
+            result += [blocked.get(index) for index in range(len(some))]
+        return result
+
+    def _transact(self, updates: list[dict[str, Any]]) -> list[Any] | None:
+        """None when all were applied, else why not, for each. botocore's idempotency token makes its retries safe."""
+        client = self._client()
+        try:
+            client.transact_write_items(TransactItems=[{"Update": update} for update in updates])  # type: ignore[typeddict-item]
+        except client.exceptions.TransactionCanceledException as error:
+            return list(error.response["CancellationReasons"])
+        return None
+
+
+# --- items and rows -------------------------------------------------------------------------------------------------
+
+_SERIALIZE = TypeSerializer().serialize
+_DESERIALIZE = TypeDeserializer().deserialize
+
+
+def _number(seconds: float) -> int:
+    """DynamoDB takes no floats; whole seconds, rounded up, are fine for leases."""
+    return int(-(-seconds // 1))
+
+
+def _identity(submission: Submission) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "kind": submission.kind,
+        "reference": submission.reference,
+        "loan_id": submission.loan_id,
+        "fingerprint": submission.fingerprint,
+    }
+    if submission.warnings:
+        fields["warnings"] = list(submission.warnings)
+    if submission.period:
+        fields["period"] = submission.period
+    return fields
+
+
+def _outcome_item(outcome: Outcome) -> dict[str, Any]:
+    item = {
+        "state": outcome.state,
+        "reason": outcome.reason,
+        "kiva": dict(outcome.kiva),
+        "problem": dict(outcome.problem) if outcome.problem else None,
+        "http_status": outcome.http_status,
+        "call_id": outcome.call_id,
+    }
+    return {name: value for name, value in item.items() if value}
+
+
+def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _DESERIALIZE(value) for name, value in item.items()}
+
+
+def _row(item: Mapping[str, Any]) -> Row:
+    outcome = None
+    if stored := item.get("outcome"):
+        status = stored.get("http_status")
+        outcome = Outcome(
+            state=State(stored["state"]),
+            reason=stored.get("reason", ""),
+            kiva=stored.get("kiva", {}),
+            problem=stored.get("problem"),
+            http_status=int(status) if status else None,
+            call_id=stored.get("call_id", ""),
+        )
+    return Row(
+        kind=Kind(item["kind"]),
+        reference=item["reference"],
+        loan_id=item["loan_id"].split("#", 2)[2],  # stored behind the scope, environment#partner#
+        state=State(item["state"]),
+        fingerprint=item["fingerprint"],
+        updated_at=item["updated_at"],
+        created_at=item["created_at"],
+        attempts=int(item.get("attempts", 0)),
+        owner=item.get("owner", ""),
+        lease_until=float(item.get("lease_until", 0)),
+        outcome=outcome,
+        warnings=tuple(item.get("warnings", ())),
+        period=item.get("period", ""),
+    )
+
+
+def _absent(update: Mapping[str, Any]) -> Row:
+    raise LookupError(f"the ledger has no row for {update['Key']['pk']['S']}")
