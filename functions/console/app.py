@@ -1,0 +1,143 @@
+"""What people and systems read: submissions and their outcomes, Kiva's loans and lists, this API's own document."""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+from urllib.parse import unquote
+
+from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
+from aws_lambda_powertools.event_handler.router import APIGatewayRouter
+from aws_lambda_powertools.utilities.typing import LambdaContext
+
+from kiva_partner import api, runtime
+from kiva_partner.client import CONFIG_NAMES, MAX_LOANS_PER_PAGE
+from kiva_partner.errors import InvalidMessage, SubmissionError, Violation
+from kiva_partner.ledger import Row, State
+from kiva_partner.messages import Kind
+from kiva_partner.openapi import document
+
+MAX_SUBMISSIONS_PER_PAGE = 100
+
+router = APIGatewayRouter()  # type: ignore[no-untyped-call]
+
+
+def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
+    """A request of API Gateway in, its answer out."""
+    with runtime.telemetry().invocation(context):
+        return _app().resolve(event, context)
+
+
+@cache
+def _app() -> APIGatewayRestResolver:
+    app = APIGatewayRestResolver()
+    app.include_router(router)
+
+    app.not_found(lambda _: _response(api.not_found("No such path; GET /openapi.json lists them")))
+    app.exception_handler(SubmissionError)(lambda error: _response(api.problem(error)))
+    app.exception_handler(Exception)(_apologise)
+    return app
+
+
+def _apologise(error: Exception) -> Response[str]:
+    runtime.telemetry().unexpected(error)
+    return _response(api.server_problem())
+
+
+@router.get("/submissions/<kind>/<reference>")
+def submission(kind: str, reference: str) -> Response[str]:
+    """One submission; or, for a message of several that came through the API, all of them."""
+    found, name = _kind(kind), unquote(reference)
+    ledger = runtime.ledger()
+    if row := ledger.read(found, name):
+        return _ok({**api.show(row), **_versions(row)})
+    if references := ledger.read_receipt(found, name):
+        rows = ledger.read_all(found, references)
+        return _ok(api.summary(found, name, (rows[each] for each in references if each in rows)))
+    return _response(api.not_found("No submission of this kind has this reference"))
+
+
+@router.get("/submissions")
+def submissions() -> Response[str]:
+    """Submissions of a kind in a state, the latest change first."""
+    state = _query("state").upper()
+    if state not in set(State):
+        raise InvalidMessage(Violation("state", f"must be one of {', '.join(State)}"))
+    limit = _number("limit", MAX_SUBMISSIONS_PER_PAGE, 1, MAX_SUBMISSIONS_PER_PAGE)
+    page = runtime.ledger().list_by_state(_kind(_query("kind")), State(state), limit=limit, cursor=_query("cursor"))
+    body: dict[str, Any] = {"submissions": [api.show(row) for row in page.rows]}
+    if page.cursor:
+        body["cursor"] = page.cursor
+    return _ok(body)
+
+
+@router.get("/loans")
+def loans() -> Response[str]:
+    """Kiva's loans of this partner, as Kiva gives them."""
+    with runtime.client().session(runtime.seconds_left(router.lambda_context)) as kiva:
+        page = kiva.loans(
+            query=_query("query"),
+            status=_query("status"),
+            offset=_number("offset", 0, 0, 10**9),
+            limit=_number("limit", 20, 1, MAX_LOANS_PER_PAGE),
+        )
+    return _ok({"total_records": page.total_records, "loans": page.loans})
+
+
+@router.get("/config/<name>")
+def config(name: str) -> Response[str]:
+    """One of Kiva's lists for this partner."""
+    if name not in CONFIG_NAMES:
+        return _response(api.not_found(f"There is no such list; there are {', '.join(CONFIG_NAMES)}"))
+    with runtime.client().session(runtime.seconds_left(router.lambda_context)) as kiva:
+        return _ok(kiva.config(name))
+
+
+@router.get("/openapi.json")
+def openapi() -> Response[str]:
+    """This API in OpenAPI 3.1, made from the types that check the messages."""
+    return _ok(document())
+
+
+def _versions(row: Row) -> dict[str, list[str]]:
+    """A corrected amount of the same month is a submission of its own; say which it replaces, or by which it was."""
+    if row.kind is not Kind.REPAYMENT or not row.period:
+        return {}
+    others = [
+        other
+        for other in runtime.ledger().list_by_loan(row.loan_id)
+        if other.kind is row.kind
+        and other.period == row.period
+        and other.reference != row.reference
+        and other.state not in (State.REJECTED, State.ABANDONED)
+    ]
+    found = {
+        "replaces": [other.reference for other in others if other.created_at < row.created_at],
+        "replaced_by": [other.reference for other in others if other.created_at > row.created_at],
+    }
+    return {name: references for name, references in found.items() if references}
+
+
+def _kind(text: str) -> Kind:
+    if text not in set(Kind):
+        raise InvalidMessage(Violation("kind", f"must be one of {', '.join(Kind)}"))
+    return Kind(text)
+
+
+def _query(name: str) -> str:
+    return router.current_event.query_string_parameters.get(name, "")
+
+
+def _number(name: str, default: int, smallest: int, largest: int) -> int:
+    text = _query(name) or str(default)
+    if not (text.isascii() and text.isdigit() and len(text) < 10 and smallest <= int(text) <= largest):  # noqa: PLR2004
+        raise InvalidMessage(Violation(name, f"must be a whole number from {smallest} to {largest}"))
+    return int(text)
+
+
+def _ok(body: Mapping[str, Any]) -> Response[str]:
+    return _response(api.Answer(200, body, {}))
+
+
+def _response(answer: api.Answer) -> Response[str]:
+    result = answer.as_proxy_result()
+    return Response(answer.status, result["headers"]["Content-Type"], result["body"], dict(answer.headers))

@@ -1,0 +1,280 @@
+"""The HTTP side: a producer's POST in, `202` and where to look out; and how anything is shown to a client.
+
+Errors are RFC 9457 problem details that name fields and rules and never a value. Repeating a POST is always safe.
+`Prefer: wait` (RFC 7240) submits at once and answers with the outcome; API Gateway gives up after 29 s, but the
+function goes on, and a repeated POST finds what it came to.
+"""
+
+import base64
+import binascii
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from .client import Remaining
+from .errors import InvalidMessage, Misconfigured, NotSent, SubmissionError, Violation
+from .ledger import Ledger, Row, State
+from .messages import MAX_MESSAGE_BYTES, Image, Kind, Message, Submission, decode, encode, parse_json, read_image
+from .relay import Relay, Verdict, where
+from .settings import Settings
+from .telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer. A body with a `title` and a `type` is a problem detail."""
+
+    status: int
+    body: Mapping[str, Any]
+    headers: Mapping[str, str]
+
+    def as_proxy_result(self) -> dict[str, Any]:
+        """In the form that API Gateway's Lambda proxy integration wants."""
+        return {
+            "statusCode": self.status,
+            "headers": {"Content-Type": content_type(self.body), **self.headers},
+            "body": json.dumps(self.body, ensure_ascii=False),
+        }
+
+
+def content_type(body: Mapping[str, Any]) -> str:
+    """`application/problem+json` for problem details (RFC 9457 §3), else `application/json`."""
+    return "application/problem+json" if "title" in body else "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What stands behind the API route of one kind."""
+
+    kind: Kind
+    settings: Settings
+    ledger: Ledger
+    relay: Relay
+    sqs: "Callable[[], SQSClient]"
+    store_photo: Callable[[Image], None]
+    telemetry: Telemetry
+
+    def post(self, event: Mapping[str, Any], remaining: Remaining) -> Answer:
+        """Take a message in, or say what is wrong with it."""
+        try:
+            return self._take_in(event, remaining)
+        except SubmissionError as error:
+            if not isinstance(error, InvalidMessage):
+                _log.error("a message could not be taken in: %s", error)
+            self.telemetry.count("Misconfigured", int(isinstance(error, Misconfigured)))
+            return problem(error)
+        except Exception as error:  # noqa: BLE001 a client gets a problem detail, whatever happens
+            _log.error("unexpected error while taking a message in: %s", where(error))
+            return server_problem()
+
+    def _take_in(self, event: Mapping[str, Any], remaining: Remaining) -> Answer:
+        headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
+        if "json" not in headers.get("content-type", "application/json").lower():
+            return _problem(415, "unsupported-media-type", "The message must be application/json")
+        document = decode(_body(event))
+        message = parse_json(self.kind, document, self.settings.rules)
+        known = self.ledger.read_all(self.kind, [each.reference for each in message.submissions])
+        if taken := [each.reference for each in message.submissions if _is_taken(each, known.get(each.reference))]:
+            return conflict(taken)
+        if len(known) == len(message.submissions) and not _may_go_again(known.values()):
+            return self._answer(message, list(known.values()), {})
+        wait = "wait" in _preferences(headers.get("prefer", ""))
+        text = self._for_the_queue(document, message)
+        return self._submit_now(message, text, remaining) if wait else self._queue(message, text)
+
+    def _for_the_queue(self, document: object, message: Message) -> str:
+        """The message as text. An inline photo that no queue can carry goes to the bucket, its key into the text."""
+        text = encode(document)
+        if len(text) > MAX_MESSAGE_BYTES and isinstance(document, dict) and "image_encoded" in document:
+            image, _ = read_image(document["image_encoded"], self.settings.rules.max_image_bytes)
+            if image:
+                self.store_photo(image)
+                lighter = {name: value for name, value in document.items() if name != "image_encoded"}
+                text = encode({**lighter, "photo": {"s3_key": image.s3_key}})
+        if len(text) > MAX_MESSAGE_BYTES:
+            rule = (
+                f"must be at most {MAX_MESSAGE_BYTES} bytes without its photo; send {message.kind} in smaller messages"
+            )
+            raise InvalidMessage(Violation("$", rule), too_large=True)
+        return text.decode()
+
+    def _queue(self, message: Message, text: str) -> Answer:
+        """The queue first: a crash right after leaves a message that will be submitted, not a row that never is."""
+        self.sqs().send_message(QueueUrl=self.settings.queue_url, MessageBody=text)
+        self.ledger.enqueue(message.submissions)
+        if message.reference != message.submissions[0].reference:
+            self.ledger.write_receipt(message)
+        rows = self.ledger.read_all(self.kind, [each.reference for each in message.submissions])
+        return self._answer(message, list(rows.values()), {}, accepted=True)
+
+    def _submit_now(self, message: Message, text: str, remaining: Remaining) -> Answer:
+        try:
+            results = self.relay.submit(self.kind, message.submissions, remaining)
+        except NotSent as delay:
+            _log.warning("nothing was submitted, the message is queued: %s", delay)
+            results = {}
+        self.telemetry.submissions(self.kind, results.values())
+        of_verdict = {verdict: [each for each in results.values() if each.verdict is verdict] for verdict in Verdict}
+        if invalid := of_verdict[Verdict.INVALID]:
+            raise InvalidMessage(*(Violation("$.photo", each.reason) for each in invalid))
+        if conflicts := of_verdict[Verdict.CONFLICT]:
+            return conflict([each.submission.reference for each in conflicts])
+        if len(results) < len(message.submissions) or of_verdict[Verdict.AGAIN]:
+            return self._queue(message, text)
+        if message.reference != message.submissions[0].reference:
+            self.ledger.write_receipt(message)
+        rows = self.ledger.read_all(self.kind, [each.reference for each in message.submissions])
+        return self._answer(message, list(rows.values()), {"Preference-Applied": "wait"})
+
+    def _answer(
+        self, message: Message, rows: Sequence[Row], headers: Mapping[str, str], *, accepted: bool = False
+    ) -> Answer:
+        location = {"Location": f"/submissions/{message.kind}/{quote(message.reference, safe=':')}", **headers}
+        body = show(rows[0]) if len(message.submissions) == 1 else summary(message.kind, message.reference, rows)
+        states = {row.state for row in rows}
+        if accepted or not all(state.is_final for state in states):
+            return Answer(202, body, location)
+        if states == {State.REJECTED}:
+            refused = _problem(422, "refused-by-kiva", "Kiva refused it; nothing was created", **body)
+            return Answer(422, refused.body, location)
+        return Answer(200, body, location)
+
+
+def _body(event: Mapping[str, Any]) -> str:
+    body: str = event.get("body") or ""
+    if not event.get("isBase64Encoded"):
+        return body
+    try:
+        return base64.b64decode(body, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        raise InvalidMessage(Violation("$", "is not UTF-8 text")) from None
+
+
+def _preferences(header: str) -> set[str]:
+    """The names of RFC 7240 preferences, their values (`wait=10`) left out: Kiva takes the time it takes."""
+    return {part.split(";")[0].split("=")[0].strip().lower() for part in header.split(",")}
+
+
+def _is_taken(submission: Submission, row: Row | None) -> bool:
+    """Other content stands under this reference, and it is not known to have come to nothing."""
+    return (
+        row is not None
+        and row.fingerprint != submission.fingerprint
+        and row.state not in (State.REJECTED, State.ABANDONED)
+    )
+
+
+def _may_go_again(rows: Iterable[Row]) -> bool:
+    """RETRY means that a message is waiting in the queue. Another one does no harm, and helps if that one was lost."""
+    return any(row.state is State.RETRY for row in rows)
+
+
+# --- how things are shown -------------------------------------------------------------------------------------------
+
+
+def show(row: Row) -> dict[str, Any]:
+    """A submission for a client: what is known of it, and what a person must do next."""
+    shown: dict[str, Any] = {
+        "kind": row.kind,
+        "reference": row.reference,
+        "loan_id": row.loan_id,
+        "state": row.state,
+        "next_step": next_step(row),
+        "attempts": row.attempts,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+    }
+    if row.warnings:
+        shown["warnings"] = list(row.warnings)
+    if outcome := row.outcome:
+        parts = {
+            "kiva": dict(outcome.kiva),
+            "problem": dict(outcome.problem or {}),
+            "reason": outcome.reason,
+            "http_status": outcome.http_status,
+            "call_id": outcome.call_id,
+        }
+        shown |= {name: value for name, value in parts.items() if value}
+    return shown
+
+
+def summary(kind: Kind, reference: str, rows: Iterable[Row]) -> dict[str, Any]:
+    """A message of several submissions: how many are in which state, and each of them."""
+    rows = list(rows)
+    return {
+        "kind": kind,
+        "reference": reference,
+        "states": dict(Counter(row.state.value for row in rows)),
+        "submissions": [show(row) for row in rows],
+    }
+
+
+def next_step(row: Row) -> str:
+    """What a person must do next; "nothing" where the relay goes on by itself."""
+    if row.state is State.ACCEPTED:
+        return _ACCEPTED_STEPS[row.kind].format_map(row.outcome.kiva if row.outcome else {"upload_id": "?"})
+    return _STEPS.get(row.state, "nothing: it is sent by itself")
+
+
+_ACCEPTED_STEPS = {
+    Kind.LOAN_DRAFT: "complete and publish the draft in PA2 > Loans > Drafts",
+    Kind.JOURNAL_UPDATE: "open confirm_url, review the journals and publish them",
+    Kind.REPAYMENT: "review and finalise upload {upload_id} in PA2 > Repayments",
+}
+_STEPS = {
+    State.REJECTED: "correct it in your system and send it anew",
+    State.UNKNOWN: "look in PA2 whether Kiva has it; it is not sent again by itself",
+    State.ABANDONED: "nothing: it was given up",
+}
+
+
+def problem(error: SubmissionError) -> Answer:
+    """The problem detail of an error."""
+    match error:
+        case InvalidMessage(too_large=True):
+            return _problem(413, "message-too-large", "The message is too large", errors=_errors(error))
+        case InvalidMessage():
+            return _problem(400, "invalid-message", "The message breaks a rule", errors=_errors(error))
+        case NotSent():
+            seconds = str(int(error.retry_after or 30))
+            answer = _problem(503, "kiva-unavailable", "Kiva cannot be reached at the moment", detail=str(error))
+            return Answer(answer.status, answer.body, {"Retry-After": seconds})
+    return _problem(502, "misconfigured", "Kiva refuses us as we are configured; the operator is alarmed")
+
+
+def conflict(references: Sequence[str]) -> Answer:
+    """The problem detail for references that belong to other content."""
+    return _problem(
+        409,
+        "reference-conflict",
+        "The reference belongs to other content",
+        detail="Kiva has no update: correct what was submitted in PA2, or send this under a new reference",
+        references=list(references[:100]),
+    )
+
+
+def not_found(what: str) -> Answer:
+    """The problem detail for something that is not there."""
+    return _problem(404, "not-found", what)
+
+
+def server_problem() -> Answer:
+    """The problem detail for a fault of ours: nothing was promised, so the client sends it again."""
+    return _problem(503, "temporarily-unavailable", "It was not taken in; send it again, that is always safe")
+
+
+def _errors(error: InvalidMessage) -> list[dict[str, str]]:
+    return [{"field": violation.path, "rule": violation.rule} for violation in error.violations[:100]]
+
+
+def _problem(status: int, name: str, title: str, **members: Any) -> Answer:
+    return Answer(status, {"type": f"urn:kiva-relay:problem:{name}", "title": title, "status": status, **members}, {})

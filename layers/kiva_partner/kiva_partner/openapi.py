@@ -1,0 +1,202 @@
+"""This API as an OpenAPI 3.1 document, made from the very types that check the messages."""
+
+from typing import Any
+
+from .client import CONFIG_NAMES
+from .ledger import State
+from .messages import Kind, json_schema
+
+_ROUTES = {
+    Kind.LOAN_DRAFT: ("/loan-drafts", "Submit a loan draft; a person publishes it in PA2"),
+    Kind.JOURNAL_UPDATE: ("/journal-updates", "Submit borrower updates; a person confirms them in PA2"),
+    Kind.REPAYMENT: ("/repayments", "Submit repayments of a month; a person finalises the upload in PA2"),
+}
+
+
+def document() -> dict[str, Any]:
+    """The whole document, as plain JSON values."""
+    schemas: dict[str, Any] = {"Submission": _SUBMISSION, "Submissions": _SUBMISSIONS, "Problem": _PROBLEM}
+    paths: dict[str, Any] = {}
+    for kind, (path, text) in _ROUTES.items():
+        schema, parts = json_schema(kind, "#/components/schemas/{name}")
+        schemas |= parts
+        paths[path] = {"post": _submit(kind, text, schema)}
+    paths |= _READS
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "kiva-relay",
+            "version": "1",
+            "description": "Every event reaches Kiva once, or a person is told exactly why not. Repeat a POST freely.",
+        },
+        "security": [{"iam": []}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "iam": {
+                    "type": "apiKey",
+                    "name": "Authorization",
+                    "in": "header",
+                    "description": "AWS Signature Version 4 for the service execute-api",
+                    "x-amazon-apigateway-authtype": "awsSigv4",
+                }
+            },
+        },
+    }
+
+
+def _json(name: str, media_type: str = "application/json") -> dict[str, Any]:
+    return {media_type: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+
+
+def _answer(text: str, name: str) -> dict[str, Any]:
+    return {"description": text, "content": _json(name)}
+
+
+def _problem(text: str) -> dict[str, Any]:
+    return {"description": text, "content": _json("Problem", "application/problem+json")}
+
+
+def _submit(kind: Kind, text: str, schema: dict[str, Any]) -> dict[str, Any]:
+    location = {"Location": {"description": "Where its outcome is to be read", "schema": {"type": "string"}}}
+    return {
+        "summary": text,
+        "operationId": f"submit_{kind}",
+        "parameters": [
+            {
+                "name": "Prefer",
+                "in": "header",
+                "schema": {"type": "string"},
+                "description": "`wait` (RFC 7240) submits at once and answers with the outcome",
+            }
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {
+            "200": {**_answer("It has its outcome", "Submissions"), "headers": location},
+            "202": {**_answer("Taken in; its outcome comes later", "Submissions"), "headers": location},
+            "400": _problem("The message breaks a rule: `errors` names field and rule"),
+            "409": _problem("The reference belongs to other content"),
+            "413": _problem("The message is too large"),
+            "415": _problem("The message is not JSON"),
+            "422": _problem("Kiva refused it; nothing was created"),
+            "503": _problem("It was not taken in; send it again"),
+        },
+    }
+
+
+def _parameter(name: str, text: str, *, where: str = "query", **schema: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": where,
+        "required": where == "path",
+        "description": text,
+        "schema": {"type": "string", **schema},
+    }
+
+
+def _read(text: str, operation: str, answer: dict[str, Any], *parameters: dict[str, Any]) -> dict[str, Any]:
+    responses = {"200": answer, "400": _problem("A parameter is wrong"), "404": _problem("There is no such thing")}
+    return {"get": {"summary": text, "operationId": operation, "parameters": list(parameters), "responses": responses}}
+
+
+def _object(text: str) -> dict[str, Any]:
+    return {"description": text, "content": {"application/json": {"schema": {"type": "object"}}}}
+
+
+_KIND: dict[str, Any] = {"enum": list(Kind)}
+_READS: dict[str, Any] = {
+    "/submissions": _read(
+        "Submissions of a kind in a state, the latest change first",
+        "list_submissions",
+        _answer("Some submissions, and the cursor of the next page", "Submissions"),
+        {**_parameter("kind", "Which kind", **_KIND), "required": True},
+        {**_parameter("state", "Which state", enum=list(State)), "required": True},
+        _parameter("limit", "1 to 100", type="integer"),
+        _parameter("cursor", "`cursor` of the page before"),
+    ),
+    "/submissions/{kind}/{reference}": _read(
+        "What became of a submission, or of all submissions of a message",
+        "read_submission",
+        _answer("What is known", "Submissions"),
+        _parameter("kind", "Which kind", where="path", **_KIND),
+        _parameter("reference", "The reference of the submission or of the message", where="path"),
+    ),
+    "/loans": _read(
+        "Kiva's loans of this partner",
+        "list_loans",
+        _object("`total_records` and `loans`, as Kiva gives them"),
+        _parameter("query", "A name, a loan id, a client id or a Kiva id"),
+        _parameter("status", "One of Kiva's statuses, such as payingBack"),
+        _parameter("offset", "From 0", type="integer"),
+        _parameter("limit", "1 to 300", type="integer"),
+    ),
+    "/config/{name}": _read(
+        "One of Kiva's lists for this partner",
+        "read_config",
+        _object("The list, and `as_of_date_time`"),
+        _parameter("name", "Which list", where="path", enum=list(CONFIG_NAMES)),
+    ),
+    "/openapi.json": _read("This document", "read_openapi", _object("An OpenAPI 3.1 document")),
+}
+
+_TEXT = {"type": "string"}
+_TIME = {"type": "string", "format": "date-time"}
+_SUBMISSION: dict[str, Any] = {
+    "type": "object",
+    "required": ["kind", "reference", "loan_id", "state", "next_step", "attempts", "created_at", "updated_at"],
+    "properties": {
+        "kind": {"type": "string", **_KIND},
+        "reference": _TEXT,
+        "loan_id": _TEXT,
+        "state": {"type": "string", "enum": list(State)},
+        "next_step": {"type": "string", "description": "What a person must do next"},
+        "kiva": {
+            "type": "object",
+            "description": "Kiva's references: loan_draft_uuid, archive_id, confirm_url, upload_id",
+        },
+        "problem": {"type": "object", "description": "Kiva's finding on this row: severity, code, details"},
+        "reason": _TEXT,
+        "warnings": {"type": "array", "items": _TEXT},
+        "http_status": {"type": "integer"},
+        "call_id": {"type": "string", "description": "The same for all submissions of one call to Kiva"},
+        "attempts": {"type": "integer"},
+        "created_at": _TIME,
+        "updated_at": _TIME,
+        "replaces": {"type": "array", "items": _TEXT},
+        "replaced_by": {"type": "array", "items": _TEXT},
+    },
+}
+_SUBMISSIONS: dict[str, Any] = {
+    "description": "One submission, or several of one message with the count of each state",
+    "anyOf": [
+        {"$ref": "#/components/schemas/Submission"},
+        {
+            "type": "object",
+            "required": ["submissions"],
+            "properties": {
+                "kind": {"type": "string", **_KIND},
+                "reference": _TEXT,
+                "states": {"type": "object", "additionalProperties": {"type": "integer"}},
+                "submissions": {"type": "array", "items": {"$ref": "#/components/schemas/Submission"}},
+                "cursor": _TEXT,
+            },
+        },
+    ],
+}
+_PROBLEM: dict[str, Any] = {
+    "description": "RFC 9457 problem details",
+    "type": "object",
+    "required": ["type", "title", "status"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": _TEXT,
+        "status": {"type": "integer"},
+        "detail": _TEXT,
+        "errors": {
+            "type": "array",
+            "items": {"type": "object", "properties": {"field": _TEXT, "rule": _TEXT}},
+        },
+        "references": {"type": "array", "items": _TEXT},
+    },
+}

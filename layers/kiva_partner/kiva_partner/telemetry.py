@@ -1,0 +1,87 @@
+"""What the functions tell about themselves: one log line for each submission, and metrics by outcome.
+
+Log fields and metrics are listed in docs/architecture.md. Nothing here takes free text of a message or of Kiva.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools.metrics import MetricUnit
+
+from .errors import Misconfigured, NotSent
+from .ledger import Row, State
+from .messages import Kind
+from .relay import Result, Verdict, where
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+
+class Telemetry:
+    """Powertools' Logger and Metrics, with our fields. One for the life of an execution environment."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        service = environment.get("POWERTOOLS_SERVICE_NAME", "kiva-relay")
+        self._logger = Logger(service=service)
+        self._metrics = Metrics(namespace=environment.get("POWERTOOLS_METRICS_NAMESPACE", "KivaRelay"), service=service)
+        # The layer's modules log with the standard library; their lines come out like the Logger's own.
+        layer = logging.getLogger(__package__)
+        layer.handlers = list(self._logger.handlers)
+        layer.setLevel(self._logger.log_level)
+        layer.propagate = False
+
+    @contextmanager
+    def invocation(self, context: "LambdaContext") -> Iterator[None]:
+        """Put the request's id on every line, and write the metrics at the end, whatever happens."""
+        self._logger.append_keys(function_request_id=context.aws_request_id)
+        try:
+            yield
+        finally:
+            self._metrics.flush_metrics()
+
+    def submissions(self, kind: Kind, results: Iterable[Result]) -> None:
+        """One line and one count for each submission."""
+        counts: Counter[str] = Counter()
+        for result in results:
+            outcome = result.outcome
+            name = result.state.title() if result.verdict is Verdict.STANDS and result.state else result.verdict.title()
+            counts[f"Submission{name}"] += 1
+            counts["Misconfigured"] += bool(outcome and outcome.misconfigured)
+            self._logger.info(
+                "submission",
+                extra={
+                    "kind": kind.value,
+                    "reference": result.submission.reference,
+                    "verdict": result.verdict.value,
+                    "state": result.state.value if result.state else None,
+                    "http_status": outcome.http_status if outcome else None,
+                    "call_id": outcome.call_id if outcome else None,
+                },
+            )
+        for name, count in counts.items():
+            self.count(name, count)
+
+    def expired(self, rows: Iterable[Row]) -> None:
+        """Claims that became UNKNOWN because their sender ended without a word."""
+        for row in rows:
+            self._logger.warning("claim expired", extra={"kind": row.kind.value, "reference": row.reference})
+            self.count("SubmissionUnknown", int(row.state is State.UNKNOWN))
+
+    def token_not_renewed(self, error: NotSent | Misconfigured) -> None:
+        """The token could not be renewed early. Its text is ours and names no secret."""
+        self._logger.error("the Kiva token was not renewed: %s", error)
+        self.count("TokenNotRenewed")
+        self.count("Misconfigured", int(isinstance(error, Misconfigured)))
+
+    def unexpected(self, error: Exception) -> None:
+        """A fault of ours: its class and place, for its text may hold anything."""
+        self._logger.error("unexpected error: %s", where(error))
+
+    def count(self, name: str, number: int = 1) -> None:
+        """Add to a metric of this invocation."""
+        if number:
+            self._metrics.add_metric(name=name, unit=MetricUnit.Count, value=number)
