@@ -170,7 +170,7 @@ def running(
 def _alone(state: Path) -> contextlib.AbstractContextManager[None]:
     return processes.exclusively(
         state.with_name(state.name + ".lock"),
-        f"Another command is starting or stopping the stack in {state}. Wait for it to end, then try again.",
+        f"Another run is using {state}. Wait for it to end, then try again.",
     )
 
 
