@@ -1,4 +1,4 @@
-"""CloudFormation as far as the tests need it, without AWS: read the template, translate it, see it as a stack has it."""
+"""CloudFormation as far as the tests need it, without AWS: read the template, translate it, see a stack of it."""
 
 import copy
 import os

@@ -155,8 +155,10 @@ def borrowers_photos_are_forgotten(template: Template) -> Iterator[str]:
     for name, bucket in of_type(template, "AWS::S3::Bucket").items():
         rules = [it for it in bucket["LifecycleConfiguration"]["Rules"] if it["Status"] == "Enabled"]
         days = {it.get("Prefix"): it["ExpirationInDays"] for it in rules if "ExpirationInDays" in it}
-        if days.keys() != {"photos/"} or not kept < days["photos/"] <= 30:
-            yield f"{name} does not keep photos, and only photos, for longer than messages and at most 30 days"
+        if days.keys() != {"photos/", "dead-letters/"}:
+            yield f"{name} forgets what lies below {sorted(map(str, days))}"
+        if not all(kept < it <= 30 for it in days.values()):
+            yield f"{name} does not keep photos for longer than messages, or for more than 30 days"
         if bucket.get("VersioningConfiguration") != {"Status": "Enabled"}:
             yield f"{name} does not keep what was overwritten"
         if not any(

@@ -35,6 +35,7 @@ def submit(kind: str) -> set[Right]:
         )
         | actions(queue, "sqs:SendMessage")
         | actions(dead_letters, "sqs:SendMessage")
+        | actions("${PayloadBucket.Arn}/dead-letters/*", "s3:PutObject")
         | actions(
             "LedgerTable.Arn", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"
         )
@@ -44,10 +45,11 @@ def submit(kind: str) -> set[Right]:
 SEARCH = actions("${LedgerTable.Arn}/index/*", "dynamodb:Query")
 FUNCTIONS = {
     "LoanDraftsFunction": submit("LoanDrafts")
-    | actions("${PayloadBucket.Arn}/photos/*", "s3:GetObject", "s3:PutObject"),
+    | actions("${PayloadBucket.Arn}/photos/*", "s3:GetObject", "s3:PutObject")
+    | actions("PayloadBucket.Arn", "s3:ListBucket"),
     "JournalUpdatesFunction": submit("JournalUpdates"),
     "RepaymentsFunction": submit("Repayments"),
-    "ConsoleFunction": SEARCH | actions("LedgerTable.Arn", "dynamodb:GetItem"),
+    "ConsoleFunction": SEARCH | actions("LedgerTable.Arn", "dynamodb:GetItem", "dynamodb:BatchGetItem"),
     "HousekeepingFunction": SEARCH | actions("LedgerTable.Arn", "dynamodb:GetItem", "dynamodb:UpdateItem"),
 }
 

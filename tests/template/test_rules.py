@@ -232,7 +232,7 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     (
         rules.borrowers_photos_are_forgotten,
         "deleted photos live on as versions",
-        lambda it: of(it, "PayloadBucket")["LifecycleConfiguration"]["Rules"].pop(1),
+        lambda it: of(it, "PayloadBucket")["LifecycleConfiguration"]["Rules"].pop(),
     ),
     (
         rules.borrowers_photos_are_forgotten,
