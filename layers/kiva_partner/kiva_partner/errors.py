@@ -1,0 +1,64 @@
+"""What can go wrong with a submission, each error named by what the caller must do next.
+
+No text in here ever holds a borrower's data, a token or a secret: errors end up in logs, dead-letter attributes and
+API answers. They name fields, statuses and settings.
+"""
+
+from dataclasses import dataclass
+
+
+class SubmissionError(Exception):
+    """Anything that keeps a submission from being accepted by Kiva."""
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One broken rule: `path` is the field (`$.entreps[0].amount`), `rule` what it must be. Never the value."""
+
+    path: str
+    rule: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.rule}"
+
+
+class InvalidMessage(SubmissionError):
+    """The message breaks our rules: correct it and send it anew. Sending it again as it is cannot help."""
+
+    def __init__(self, *violations: Violation, too_large: bool = False) -> None:
+        super().__init__("; ".join(str(violation) for violation in violations))
+        self.violations = violations
+        self.too_large = too_large
+
+
+class Rejected(SubmissionError):
+    """Kiva answered and refused: nothing was created. Final for this content; correct it and send it anew.
+
+    `text` is Kiva's own wording, unmasked: mask what came from the request before anybody sees it.
+    """
+
+    def __init__(self, status: int, text: str = "") -> None:
+        super().__init__(f"Kiva refused it with HTTP {status}")
+        self.status = status
+        self.text = text
+
+
+class NotSent(SubmissionError):
+    """Kiva certainly did not process it: let it come again, not before `retry_after` seconds where Kiva said so."""
+
+    def __init__(self, reason: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.retry_after = retry_after
+
+
+class OutcomeUnknown(SubmissionError):
+    """It was sent, and no trustworthy answer came back: record it. A person looks before anything is sent again."""
+
+    def __init__(self, reason: str, *, status: int | None = None) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Misconfigured(SubmissionError):
+    """Credentials, scopes or settings are wrong, so every message would fail alike: raise the alarm, let them wait."""
