@@ -53,6 +53,8 @@ _ALWAYS_LOGGED: Final = frozenset(
         "function_name", "function_arn", "function_memory_size", "function_request_id",
     }
 )  # fmt: skip
+# In every state folder: nothing is ever removed from a folder without it.
+_MARK: Final = "this-folder-belongs-to-a-stack"
 # The account owner of MiniStack; it checks everybody else's permissions, and whether a request is signed at all.
 _ROOT_USER: Final = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
 
@@ -209,7 +211,9 @@ def _up(state: Path, port: int | None, sandbox_port: int | None, parameters: Map
     kiva_port = free_port(8080, insisted=sandbox_port, option="--sandbox-port")
     endpoint, sandbox = f"http://127.0.0.1:{aws_port}", f"http://127.0.0.1:{kiva_port}"
     try:
-        (state / "tmp").mkdir(parents=True)
+        state.mkdir(parents=True, exist_ok=True)
+        (state / _MARK).touch()
+        (state / "tmp").mkdir()
         with _step(f"Starting MiniStack on port {aws_port}"):
             _start_ministack(state, aws_port)
         with _step(f"Starting the imitation of Kiva on port {kiva_port}"):
@@ -231,6 +235,8 @@ def _up(state: Path, port: int | None, sandbox_port: int | None, parameters: Map
 
 
 def _down(state: Path) -> bool:
+    if state.exists() and not (state / _MARK).exists() and any(state.iterdir()):
+        raise StackError(f"{state} holds other things than a stack. Choose an empty or a new folder with --state.")
     stopped = [processes.stop(name, state=state) for name in ("sandbox", "ministack")]
     shutil.rmtree(state, ignore_errors=True)
     return any(stopped)
