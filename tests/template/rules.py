@@ -318,6 +318,16 @@ def silence_of_housekeeping_is_a_fault(template: Template) -> Iterator[str]:
         yield "HousekeepingMissedAlarm stays quiet when nothing runs"
 
 
+def two_stacks_of_an_account_do_not_collide(template: Template) -> Iterator[str]:
+    for name, resource in template["Resources"].items():
+        for key in {"Name", "FunctionName", "QueueName", "LogGroupName", "TableName"} & resource["Properties"].keys():
+            # A FunctionName that is a reference says which function is meant and names nothing.
+            if "Ref" not in resource["Properties"][key] and "${AWS::StackName}" not in named(
+                resource["Properties"][key]
+            ):
+                yield f"{name} has the same {key} in every stack"
+
+
 def everything_is_described(template: Template) -> Iterator[str]:
     for section in ("Parameters", "Outputs"):
         for name, it in template[section].items():

@@ -429,6 +429,16 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
         lambda it: of(it, "HousekeepingMissedAlarm").update(TreatMissingData="notBreaching"),
     ),
     (
+        rules.two_stacks_of_an_account_do_not_collide,
+        "the name that SAM gives to a schedule",
+        lambda it: of(it, "HousekeepingFunction")["Events"]["EveryFiveMinutes"]["Properties"].pop("Name"),
+    ),
+    (
+        rules.two_stacks_of_an_account_do_not_collide,
+        "a queue's name in plain words",
+        lambda it: of(it, "LoanDraftsQueue").update(QueueName="loan-drafts"),
+    ),
+    (
         rules.everything_is_described,
         "a parameter without a word",
         lambda it: it["Parameters"]["CsvColumns"].pop("Description"),
