@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple
 
@@ -222,7 +222,10 @@ def parse(kind: Kind, body: str, rules: PartnerRules) -> Message:
 
 def parse_json(kind: Kind, document: object, rules: PartnerRules) -> Message:
     """As `parse`, for a message that is decoded already and may be larger than a queue takes (an inline photo)."""
-    document = _tidy(document)
+    try:
+        document = _tidy(document)
+    except RecursionError:  # the decoder goes deeper than Python code can follow
+        raise InvalidMessage(Violation("$", "is nested too deeply")) from None
     if isinstance(document, dict):
         _refuse_other_kind(kind, document)
     try:
@@ -258,6 +261,8 @@ def decode(body: str) -> object:
         )
     except RecursionError:
         raise InvalidMessage(Violation("$", "is nested too deeply")) from None
+    except InvalidOperation:
+        raise InvalidMessage(Violation("$", "holds a number whose exponent is too large")) from None
     except ValueError as error:  # json.JSONDecodeError is one; its text holds a position but no content
         where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
         raise InvalidMessage(Violation("$", f"is not JSON{where}")) from None
