@@ -330,8 +330,9 @@ def _money(wanted: type, value: object) -> object:
 
 def _violation(text: str) -> Violation:
     """Take msgspec's message apart: `Expected `int`, got `str` - at `$.entreps[0].amount``. It never holds values."""
-    rule, _, path = text.partition(" - at ")
-    path = path.strip("`") or "$"
+    # Not split at the first " - at ": that may be part of an unknown field's name, which the sender chose.
+    where = re.search(r" - at `(\$[a-z0-9_.\[\]]*)`\Z", text)
+    rule, path = (text[: where.start()], where[1]) if where else (text, "$")
     if rule.startswith("Expected `str` matching regex"):
         return Violation(path, next(words for pattern, words in _IN_WORDS.items() if repr(pattern) in rule))
     if rule == "Invalid RFC3339 encoded date":
