@@ -88,7 +88,7 @@ class Message:
 
 # `$` alone would let a newline through at the end; `\Z` is no JSON Schema.
 _REFERENCE = r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,99}$(?!\n)"
-_ID = r"^[^\s\x00-\x1f\x7f-\x9f](.{0,62}[^\s\x00-\x1f\x7f-\x9f])?$(?!\n)"
+_ID = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f\u2028\u2029]{0,62}[^\s\x00-\x1f\x7f-\x9f])?$(?!\n)"
 _LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$(?!\n)"
 _CURRENCY = r"^[A-Z]{3}$(?!\n)"
 _S3_KEY = r"^photos/[A-Za-z0-9][A-Za-z0-9._/-]{0,200}$(?!\n)"
