@@ -620,4 +620,5 @@ def json_schema(kind: Kind, ref_template: str) -> tuple[dict[str, Any], dict[str
 def _money_schema(wanted: type) -> dict[str, Any]:
     if wanted is not Money:
         raise NotImplementedError
-    return {"type": "number", "minimum": 0, "multipleOf": 0.01, "description": "in the loan's currency, to the cent"}
+    # No `multipleOf: 0.01`: validators divide floats, and so refuse 19.99.
+    return {"type": "number", "minimum": 0, "description": "in the loan's currency, to the cent"}
