@@ -597,8 +597,11 @@ def _unique(path: str, field: str, keys: list[str], rule: str = "is twice in thi
 
 
 def _segment(text: str) -> str:
-    """An id as part of a reference: what a URL path would need to escape becomes `~` and two hex digits a byte."""
-    return re.sub(r"[^A-Za-z0-9._-]", lambda found: "".join(f"~{byte:02X}" for byte in found[0].encode()), text)
+    """An id as part of a reference: what a URL path would need to escape becomes `~` and two hex digits a byte.
+
+    So does a dot in front: clients take `.` and `..` out of a path.
+    """
+    return re.sub(r"^\.|[^A-Za-z0-9._-]", lambda found: "".join(f"~{byte:02X}" for byte in found[0].encode()), text)
 
 
 def _fingerprint(content: object) -> str:
