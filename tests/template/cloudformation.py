@@ -4,6 +4,7 @@ import copy
 import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -35,7 +36,12 @@ _Loader.add_multi_constructor("!", _long_form)
 
 
 def read() -> Template:
-    """The template as it is written."""
+    """The template as it is written; a copy, to be changed at will."""
+    return copy.deepcopy(_parsed())
+
+
+@cache
+def _parsed() -> Template:
     template: Template = yaml.load((ROOT / "template.yaml").read_text(), _Loader)  # noqa: S506 a SafeLoader
     return template
 

@@ -29,7 +29,7 @@ def timeouts_cover_kivas_slowest_answers(template: Template) -> Iterator[str]:
 
 
 def readers_answer_before_the_gateway_gives_up(template: Template) -> Iterator[str]:
-    connect = template["Parameters"]["KivaConnectTimeoutSeconds"]["Default"]
+    connect = template["Parameters"]["KivaConnectTimeoutSeconds"]["MaxValue"]
     console = of_type(template, "AWS::Lambda::Function")["ConsoleFunction"]
     if int(console["Environment"]["Variables"]["KIVA_READ_TIMEOUT_SECONDS"]) + connect >= GATEWAY_TIMEOUT:
         yield "ConsoleFunction waits for Kiva longer than API Gateway waits for it"

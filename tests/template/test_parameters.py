@@ -1,11 +1,14 @@
 """What may be deployed with which settings, and what reaches the functions of it."""
 
+import fnmatch
 import re
 import tomllib
 
 import pytest
 
-from template.cloudformation import ROOT, as_deployed, named, of_type, read, refusals, translate
+from kiva_partner import runtime
+from kiva_partner.settings import Settings
+from template.cloudformation import ROOT, as_deployed, defaults, named, of_type, read, refusals, translate
 
 PRODUCTION = {"KivaEnvironment": "production", "KivaPartnerId": "63"}
 STAGE = {"KivaEnvironment": "stage", "KivaPartnerId": "63"}
@@ -119,6 +122,42 @@ def test_every_function_gets_exactly_the_variables_that_settings_reads():
     for name, function in functions.items():
         own = {"QUEUE_URL", "DEAD_LETTER_QUEUE_URL"} if name in QUEUE_FUNCTIONS else set()
         assert function["Environment"]["Variables"].keys() == EVERY_FUNCTION | own, name
+
+
+def as_run(function, parameters):
+    """A function's variables with the values of a stack; another resource's name stands for its address."""
+    template = read()
+    given = defaults(template) | parameters
+
+    def value(node):
+        match node:
+            case {"Fn::FindInMap": [mapping, {"Ref": parameter}, key]}:
+                return template["Mappings"][mapping][given[parameter]][key]
+            case {"Ref": name} if name in given:
+                return given[name]
+        return named(node)
+
+    return {name: value(node) for name, node in environment_of(function, parameters).items()}
+
+
+@pytest.mark.parametrize("parameters", [STAGE, SANDBOX, PRODUCTION | {"KivaProductionConfirmed": "yes"}])
+@pytest.mark.parametrize("function", [*QUEUE_FUNCTIONS, "ConsoleFunction", "HousekeepingFunction"])
+def test_the_layer_accepts_the_settings_of_every_stage(function, parameters):
+    settings = Settings.from_environment(as_run(function, parameters))
+    assert settings.environment == parameters["KivaEnvironment"]
+    assert bool(settings.dead_letter_queue_url) == (function in QUEUE_FUNCTIONS)
+
+
+def test_the_lease_that_the_layer_takes_is_one_that_the_policy_allows(monkeypatch):
+    for name, value in as_run("ConsoleFunction", STAGE).items():
+        monkeypatch.setenv(name, value)
+    runtime.forget()
+    lease = runtime.tokens()._lease._name
+    runtime.forget()
+    policy = of_type(translate(read()), "AWS::IAM::ManagedPolicy")["KivaTokenPolicy"]["PolicyDocument"]
+    pattern = policy["Statement"][2]["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]["Fn::Sub"]
+    allowed = pattern.replace("${KivaEnvironment}", "stage").replace("${KivaPartnerId}", "63")
+    assert fnmatch.fnmatchcase(lease, allowed), lease
 
 
 @pytest.mark.parametrize(("function", "kind"), QUEUE_FUNCTIONS.items())
