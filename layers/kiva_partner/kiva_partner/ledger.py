@@ -272,10 +272,7 @@ class Ledger:
 
     def list_by_state(self, kind: Kind, state: State, *, limit: int = 100, cursor: str | None = None) -> Page:
         """Submissions of a kind in a state, the latest change first (an index: up to a second behind)."""
-        try:
-            start = json.loads(base64.urlsafe_b64decode(cursor)) if cursor else None
-        except ValueError:
-            raise InvalidMessage(Violation("cursor", "is none that we gave out")) from None
+        start = _start_of(cursor) if cursor else None
         return self._query("by_state", "kind_state", f"{self._scope}#{kind}#{state}", limit, start)
 
     def list_by_loan(self, loan_id: str, *, limit: int = 100) -> list[Row]:
@@ -415,6 +412,7 @@ class Ledger:
 
 # --- items and rows -------------------------------------------------------------------------------------------------
 
+_CURSOR_KEYS = {"pk", "kind_state", "updated_at"}
 _SERIALIZE = TypeSerializer().serialize
 _DESERIALIZE = TypeDeserializer().deserialize
 
@@ -436,6 +434,17 @@ def _identity(submission: Submission) -> dict[str, Any]:
     if submission.period:
         fields["period"] = submission.period
     return fields
+
+
+def _start_of(cursor: str) -> dict[str, Any]:
+    """The key that a cursor stands for. It came from outside, so it is checked before DynamoDB sees it."""
+    try:
+        start = json.loads(base64.urlsafe_b64decode(cursor))
+        if set(start) == _CURSOR_KEYS and all(list(value) == ["S"] for value in start.values()):
+            return dict(start)
+    except (ValueError, AttributeError, TypeError):
+        pass
+    raise InvalidMessage(Violation("cursor", "is none that we gave out"))
 
 
 def _outcome_item(outcome: Outcome) -> dict[str, Any]:

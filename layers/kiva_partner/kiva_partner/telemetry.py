@@ -41,7 +41,8 @@ class Telemetry:
         try:
             yield
         finally:
-            self._metrics.flush_metrics()
+            if self._metrics.metric_set:  # Powertools warns about an invocation that counted nothing
+                self._metrics.flush_metrics()
 
     def submissions(self, kind: Kind, results: Iterable[Result]) -> None:
         """One line and one count for each submission."""

@@ -1,0 +1,179 @@
+"""Stand-ins for what a test must hold in its hand, each with the reason why the real thing would not do."""
+
+import json
+from dataclasses import dataclass, field
+from itertools import count
+from typing import TYPE_CHECKING, Any, Self
+
+import responses
+
+from kiva_partner.errors import SubmissionError
+from kiva_partner.tokens import Token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+TOKEN_URL = "https://auth.kiva.test/oauth/token"
+API_BASE_URL = "https://api.kiva.test"
+PARTNER_URL = f"{API_BASE_URL}/v3/partner/9001"
+AUDIENCE = "https://audience.kiva.test"
+SCOPES = "create:repayment read:loans create:loan_draft create:journal_update"
+
+
+class FakeClock:
+    """Time that moves only when told, so that leases and windows end at an exact second; sleeping moves it."""
+
+    def __init__(self, now: float = 1_790_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+    sleep = advance
+
+
+class FakeTokens:
+    """A token provider without a store: tests of the client are about what it does with tokens, not where they lie."""
+
+    def __init__(self, *errors: SubmissionError) -> None:
+        self.errors = list(errors)
+        self.discarded: list[str] = []
+        self.given = 0
+
+    def get(self, scope: str) -> Token:
+        if self.errors:
+            raise self.errors.pop(0)
+        self.given += 1
+        return Token(f"token-{1 + len(self.discarded)}", frozenset(SCOPES.split()), 0, 10**10)
+
+    def discard(self, token: Token) -> None:
+        self.discarded.append(token.value)
+
+
+class FakeLease:
+    """A lease without a table, to play a holder who never comes back."""
+
+    def __init__(self) -> None:
+        self.free = True
+        self.taken = 0
+
+    def acquire(self) -> bool:
+        self.taken += self.free
+        return self.free
+
+    def release(self) -> None:
+        """Nothing is kept."""
+
+
+class MemoryStore:
+    """A token store in memory, which counts how often it was asked and can refuse to be written."""
+
+    def __init__(self, text: str | None = None) -> None:
+        self.text = text
+        self.loads = 0
+        self.broken = False
+
+    def load(self) -> str | None:
+        self.loads += 1
+        return self.text
+
+    def save(self, text: str) -> None:
+        if self.broken:
+            raise OSError("the store does not take it")
+        self.text = text
+
+
+@dataclass
+class TokenService:
+    """Kiva's token endpoint as a function: what it was asked, and what it answers next."""
+
+    clock: FakeClock
+    asked: list[dict[str, str]] = field(default_factory=list)
+    status: int = 200
+    changes: dict[str, Any] = field(default_factory=dict)
+    down: SubmissionError | None = None
+
+    def __call__(self, url: str, form: dict[str, str]) -> tuple[int, bytes]:
+        self.asked.append(form)
+        if self.down:
+            raise self.down
+        answer = {
+            "access_token": f"opaque-{len(self.asked)}",
+            "scope": SCOPES,
+            "partnerId": "9001",
+            "token_type": "Bearer",
+            "expires_in": 43_199,
+            **self.changes,
+        }
+        return self.status, json.dumps(answer).encode()
+
+
+@dataclass
+class Context:
+    """Lambda's context; the emulators' one needs an emulator."""
+
+    aws_request_id: str = "11111111-2222-3333-4444-555555555555"
+    function_name: str = "function"
+    memory_limit_in_mb: int = 512
+    invoked_function_arn: str = "arn:aws:lambda:us-east-1:000000000000:function:function"
+    seconds: float = 290.0
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self.seconds * 1000)
+
+
+class Kiva:
+    """Kiva at the edge of `requests`: accepts everything with fresh references, unless told what to answer."""
+
+    def __init__(self) -> None:
+        self.mock = responses.RequestsMock(assert_all_requests_are_fired=False)
+        self.sent: list[tuple[str, Any]] = []
+        self.answers: list[tuple[int, Any] | Exception] = []
+        self.token_requests = 0
+        self.while_posting: Callable[[], None] = lambda: None
+        self.refuses: Callable[[Any], bool] = lambda _: False
+        self._ids = count(1)
+
+    def __enter__(self) -> Self:
+        self.mock.start()
+        self.mock.add_callback(responses.POST, TOKEN_URL, self._token)
+        for path in ("loan_draft", "journals", "repayments"):
+            self.mock.add_callback(responses.POST, f"{PARTNER_URL}/{path}", self._post)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.mock.stop()
+        self.mock.reset()
+
+    def _token(self, request: Any) -> tuple[int, dict[str, str], str]:
+        self.token_requests += 1
+        answer = {
+            "access_token": f"canary-token-{self.token_requests}",
+            "scope": SCOPES,
+            "partnerId": "9001",
+            "token_type": "bearer",
+            "expires_in": 43_199,
+        }
+        return 200, {}, json.dumps(answer)
+
+    def _post(self, request: Any) -> tuple[int, dict[str, str], str]:
+        path = request.url.rpartition("/")[2]
+        self.sent.append((path, json.loads(request.body)))
+        self.while_posting()
+        if self.answers:
+            answer = self.answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer[0], {}, json.dumps(answer[1])
+        if self.refuses(self.sent[-1][1]):
+            return 400, {}, '{"message": "a row is wrong"}'
+        number = next(self._ids)
+        created = {
+            "loan_draft": {"loan_draft_uuid": f"00000000-0000-4000-8000-{number:012}"},
+            "journals": {"archive_id": str(number), "confirm_url": f"https://partners.kiva.org/confirm/{number}"},
+            "repayments": {"upload_id": number, "problems": []},
+        }
+        return 200, {}, json.dumps({"code": "api.success", **created[path]})

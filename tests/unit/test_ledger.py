@@ -1,0 +1,303 @@
+import json
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+
+from kiva_partner.errors import InvalidMessage
+from kiva_partner.ledger import ClaimResult, Ledger, Outcome, State
+from kiva_partner.messages import Kind, parse
+
+LEASE = 300
+
+
+def repayments(rules, *loans, amount=10, period="2026-10"):
+    rows = [{"loan_id": loan, "client_id": "C", "amount": amount} for loan in loans]
+    return parse(Kind.REPAYMENT, json.dumps({"period": period, "repayments": rows}), rules).submissions
+
+
+def draft(rules, loan="L-1", amount=10, **fields):
+    entrep = {"client_id": "C", "loan_id": loan, "first_name": "Akinyi", "gender": "female", "amount": amount}
+    body = {"currency": "KES", "entreps": [entrep], **fields}
+    return parse(Kind.LOAN_DRAFT, json.dumps(body), rules).submissions[0]
+
+
+@pytest.fixture
+def ledger(table, clock):
+    return Ledger(lambda: table, "ledger", "stage#9001", clock=clock, sleep=clock.sleep)
+
+
+@pytest.fixture
+def one(rules):
+    return draft(rules)
+
+
+def claim(ledger, submission, owner="me", lease=LEASE):
+    return ledger.claim([submission], owner, ledger._clock() + lease)[submission.reference]
+
+
+def settle(ledger, submission, state, owner="me", **fields):
+    return ledger.settle([(submission, Outcome(state, **fields))], owner)
+
+
+def test_a_claim_is_had_once(ledger, one):
+    assert claim(ledger, one)[0] is ClaimResult.CLAIMED
+    assert claim(ledger, one, "other")[0] is ClaimResult.BUSY
+
+
+def test_a_claim_whose_answer_was_lost_is_still_ours(ledger, one):
+    claim(ledger, one)
+    assert claim(ledger, one)[0] is ClaimResult.CLAIMED
+
+
+def test_a_queued_submission_can_be_claimed_and_a_claimed_one_not_queued(ledger, one):
+    ledger.enqueue([one])
+    assert ledger.read(one.kind, one.reference).state is State.QUEUED
+    assert claim(ledger, one)[0] is ClaimResult.CLAIMED
+    ledger.enqueue([one])
+    assert ledger.read(one.kind, one.reference).state is State.SENDING
+
+
+@pytest.mark.parametrize("state", [State.ACCEPTED, State.REJECTED, State.UNKNOWN, State.ABANDONED])
+def test_what_has_an_outcome_is_not_sent_again(ledger, one, state):
+    claim(ledger, one)
+    settle(ledger, one, state)
+    result, row = claim(ledger, one, "other")
+    assert (result, row.state) == (ClaimResult.STANDS, state)
+
+
+def test_what_was_certainly_not_processed_can_be_claimed_again(ledger, one):
+    claim(ledger, one)
+    settle(ledger, one, State.RETRY)
+    assert claim(ledger, one, "other")[0] is ClaimResult.CLAIMED
+    assert ledger.read(one.kind, one.reference).attempts == 2
+
+
+@pytest.mark.parametrize("state", [State.RETRY, State.ACCEPTED, State.UNKNOWN])
+def test_other_content_under_a_used_reference_is_a_conflict(ledger, rules, one, state):
+    claim(ledger, one)
+    settle(ledger, one, state)
+    assert claim(ledger, draft(rules, amount=11))[0] is ClaimResult.CONFLICT
+
+
+def test_other_content_while_the_first_is_being_sent_is_a_conflict(ledger, rules, one):
+    claim(ledger, one)
+    assert claim(ledger, draft(rules, amount=11), "other")[0] is ClaimResult.CONFLICT
+
+
+@pytest.mark.parametrize("state", [State.REJECTED, State.ABANDONED])
+def test_a_refused_reference_may_be_used_again_for_other_content(ledger, rules, one, state):
+    claim(ledger, one)
+    settle(ledger, one, state, reason="no such location", kiva={"x": "y"})
+    corrected = draft(rules, amount=11)
+    assert claim(ledger, corrected)[0] is ClaimResult.CLAIMED
+    row = ledger.read(one.kind, one.reference)
+    assert (row.fingerprint, row.outcome) == (corrected.fingerprint, None)
+
+
+def test_a_claim_whose_lease_ran_out_becomes_unknown_and_never_goes_again(ledger, one, clock):
+    claim(ledger, one)
+    clock.advance(LEASE + 1)
+    result, row = claim(ledger, one, "other")
+    assert (result, row.state) == (ClaimResult.STANDS, State.UNKNOWN)
+    assert claim(ledger, one, "third")[0] is ClaimResult.STANDS
+
+
+def test_until_its_last_second_a_lease_holds(ledger, one, clock):
+    claim(ledger, one)
+    clock.advance(LEASE)
+    assert claim(ledger, one, "other")[0] is ClaimResult.BUSY
+
+
+def test_only_the_owner_settles(ledger, one):
+    claim(ledger, one)
+    assert settle(ledger, one, State.ACCEPTED, "other") == [one]
+    assert ledger.read(one.kind, one.reference).state is State.SENDING
+    assert settle(ledger, one, State.ACCEPTED) == []
+
+
+def test_late_proof_of_the_owner_lifts_unknown_to_accepted_and_to_nothing_else(ledger, one, clock):
+    claim(ledger, one)
+    clock.advance(LEASE + 1)
+    claim(ledger, one, "other")
+    assert settle(ledger, one, State.RETRY) == [one]
+    assert settle(ledger, one, State.ACCEPTED, "other") == [one]
+    assert settle(ledger, one, State.ACCEPTED, kiva={"loan_draft_uuid": "u"}) == []
+    assert ledger.read(one.kind, one.reference).outcome.kiva == {"loan_draft_uuid": "u"}
+
+
+def test_a_settlement_written_twice_is_written_once(ledger, one):
+    claim(ledger, one)
+    settle(ledger, one, State.ACCEPTED)
+    assert settle(ledger, one, State.ACCEPTED) == []
+    assert settle(ledger, one, State.REJECTED) == [one]
+
+
+def test_an_expired_claim_that_was_settled_meanwhile_stays_settled(ledger, one, clock):
+    claim(ledger, one)
+    row = ledger.read(one.kind, one.reference)
+    settle(ledger, one, State.ACCEPTED)
+    clock.advance(LEASE + 1)
+    assert ledger.expire_claim(row).state is State.ACCEPTED
+
+
+def test_expired_claims_are_found_and_living_ones_left(ledger, rules, clock):
+    dead, alive = draft(rules, "L-1"), draft(rules, "L-2")
+    claim(ledger, dead)
+    claim(ledger, alive, lease=LEASE * 2)
+    clock.advance(LEASE + 1)
+    assert [row.reference for row in ledger.expired_claims()] == ["L-1"]
+
+
+def test_no_open_row_ever_expires_and_settled_ones_do(ledger, rules, table):
+    states = [State.ACCEPTED, State.REJECTED, State.RETRY, State.UNKNOWN]
+    submissions = [draft(rules, f"L-{state}") for state in states]
+    for submission, state in zip(submissions, states, strict=True):
+        claim(ledger, submission)
+        settle(ledger, submission, state)
+    claim(ledger, draft(rules, "L-SENDING"))
+    ledger.enqueue([draft(rules, "L-QUEUED")])
+    expiring = {item["state"]["S"] for item in table.scan(TableName="ledger")["Items"] if "expires_at" in item}
+    assert expiring == {"ACCEPTED", "REJECTED"}
+
+
+def test_a_reference_used_again_loses_its_expiry(ledger, rules, one, table):
+    claim(ledger, one)
+    settle(ledger, one, State.REJECTED)
+    claim(ledger, draft(rules, amount=11))
+    assert "expires_at" not in table.scan(TableName="ledger")["Items"][0]
+
+
+def test_rows_hold_no_names_texts_or_amounts_of_a_draft(ledger, one, table):
+    claim(ledger, one)
+    settle(ledger, one, State.ACCEPTED)
+    assert "Akinyi" not in json.dumps(table.scan(TableName="ledger")["Items"])
+
+
+# --- many at a time ---------------------------------------------------------------------------------------------------
+
+
+class Counting:
+    """The real client, counting transactions: calls are what this ledger is meant to save."""
+
+    def __init__(self, client):
+        self._client = client
+        self.transactions = 0
+        self.failures = []
+
+    def transact_write_items(self, **arguments):
+        self.transactions += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        return self._client.transact_write_items(**arguments)
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+
+@pytest.fixture
+def counting(table):
+    return Counting(table)
+
+
+@pytest.fixture
+def counted(counting, clock):
+    return Ledger(lambda: counting, "ledger", "stage#9001", clock=clock, sleep=clock.sleep)
+
+
+def test_two_hundred_claims_are_two_transactions(counted, counting, rules):
+    submissions = repayments(rules, *(f"L-{number}" for number in range(200)))
+    results = counted.claim(submissions, "me", 10**10)
+    assert {result for result, _ in results.values()} == {ClaimResult.CLAIMED}
+    assert counting.transactions == 2
+    assert counted.settle([(each, Outcome(State.ACCEPTED)) for each in submissions], "me") == []
+    assert counting.transactions == 4
+
+
+def test_rows_in_the_way_are_taken_out_and_the_others_claimed(counted, counting, rules):
+    submissions = repayments(rules, *(f"L-{number}" for number in range(50)))
+    counted.claim(submissions[::10], "other", 10**10)
+    counting.transactions = 0
+    results = counted.claim(submissions, "me", 10**10)
+    assert [results[each.reference][0] for each in submissions[::10]] == [ClaimResult.BUSY] * 5
+    assert sum(result is ClaimResult.CLAIMED for result, _ in results.values()) == 45
+    assert counting.transactions == 2
+
+
+def cancelled(code, number):
+    response = {
+        "Error": {"Code": "TransactionCanceledException", "Message": ""},
+        "CancellationReasons": [{"Code": code}] * number,
+    }
+    return boto3.client("dynamodb").exceptions.TransactionCanceledException(response, "TransactWriteItems")
+
+
+def test_a_collision_with_another_transaction_is_tried_again(counted, counting, one):
+    counting.failures = [cancelled("TransactionConflict", 1), cancelled("ThrottlingError", 1)]
+    assert claim(counted, one)[0] is ClaimResult.CLAIMED
+
+
+def test_collisions_without_end_are_given_up(counted, counting, one):
+    counting.failures = [cancelled("TransactionConflict", 1)] * 20
+    with pytest.raises(TimeoutError):
+        claim(counted, one)
+    assert counted.read(one.kind, one.reference) is None
+
+
+def test_a_table_that_refuses_claims_nothing(counted, counting, one):
+    counting.failures = [ClientError({"Error": {"Code": "AccessDeniedException"}}, "TransactWriteItems")]
+    with pytest.raises(ClientError):
+        claim(counted, one)
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def test_stages_and_partners_do_not_see_each_other(ledger, table, one, clock):
+    claim(ledger, one)
+    for scope in ("production#9001", "stage#63"):
+        other = Ledger(lambda: table, "ledger", scope, clock=clock)
+        assert other.read(one.kind, one.reference) is None
+        assert other.list_by_state(one.kind, State.SENDING).rows == []
+        assert other.list_by_loan(one.loan_id) == []
+
+
+def test_many_are_read_at_once_and_missing_ones_left_out(ledger, rules):
+    submissions = repayments(rules, *(f"L-{number}" for number in range(150)))
+    ledger.enqueue(submissions)
+    references = [each.reference for each in submissions]
+    assert set(ledger.read_all(Kind.REPAYMENT, [*references, "none"])) == set(references)
+
+
+def test_a_list_comes_in_pages_the_latest_first(ledger, rules, clock):
+    for number in range(5):
+        ledger.enqueue([draft(rules, f"L-{number}")])
+        clock.advance(1)
+    first = ledger.list_by_state(Kind.LOAN_DRAFT, State.QUEUED, limit=3)
+    second = ledger.list_by_state(Kind.LOAN_DRAFT, State.QUEUED, limit=3, cursor=first.cursor)
+    assert [row.reference for row in first.rows + second.rows] == ["L-4", "L-3", "L-2", "L-1", "L-0"]
+    assert second.cursor is None
+
+
+@pytest.mark.parametrize("cursor", ["x", "e30", "bnVsbA==", "W10="])
+def test_a_made_up_cursor_is_refused(ledger, cursor):
+    with pytest.raises(InvalidMessage):
+        ledger.list_by_state(Kind.LOAN_DRAFT, State.QUEUED, cursor=cursor)
+
+
+def test_all_submissions_of_a_loan_are_found(ledger, rules, clock):
+    ledger.enqueue(repayments(rules, "L#1", amount=1))
+    clock.advance(1)
+    ledger.enqueue(repayments(rules, "L#1", amount=2))
+    ledger.enqueue([draft(rules, "L#1")])
+    found = ledger.list_by_loan("L#1")
+    assert {row.loan_id for row in found} == {"L#1"}
+    assert sorted(row.kind for row in found) == ["loan_draft", "repayment", "repayment"]
+
+
+def test_a_receipt_names_the_submissions_of_a_message(ledger, rules):
+    body = {"reference": "R7", "repayments": [{"loan_id": loan, "client_id": "C", "amount": 1} for loan in "ab"]}
+    message = parse(Kind.REPAYMENT, json.dumps(body), rules)
+    ledger.write_receipt(message)
+    assert ledger.read_receipt(Kind.REPAYMENT, "R7") == ["R7:a", "R7:b"]
+    assert ledger.read_receipt(Kind.JOURNAL_UPDATE, "R7") == []

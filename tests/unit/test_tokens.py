@@ -1,0 +1,348 @@
+import json
+
+import boto3
+import jwt
+import pytest
+
+from fakes import AUDIENCE, FakeLease, MemoryStore, TokenService
+from kiva_partner.errors import Misconfigured, NotSent
+from kiva_partner.tokens import (
+    ADVISORY_WINDOW,
+    EARLY_WINDOW,
+    FORCED_RENEWAL_INTERVAL,
+    LEASE_SECONDS,
+    MANDATORY_WINDOW,
+    Credentials,
+    Lease,
+    ParameterStore,
+    SecretsManagerStore,
+    TokenProvider,
+)
+
+LIFE = 43_199
+SECRET = "s3cr&t+/="
+
+
+@pytest.fixture
+def store():
+    return MemoryStore()
+
+
+@pytest.fixture
+def lease():
+    return FakeLease()
+
+
+@pytest.fixture
+def service(clock):
+    return TokenService(clock)
+
+
+@pytest.fixture
+def provider(settings, store, lease, service, clock):
+    """A new execution environment: its memory is empty, store, lease and service are those of its stage."""
+
+    def new():
+        return TokenProvider(
+            settings,
+            store,
+            lease,
+            lambda: Credentials("a-client", SECRET),
+            service,
+            clock=clock,
+            sleep=clock.sleep,
+            jitter=lambda low, _: low,
+        )
+
+    return new
+
+
+def test_the_request_is_client_credentials_with_all_four_scopes(provider, service):
+    provider().get("read:loans")
+    assert service.asked == [
+        {
+            "grant_type": "client_credentials",
+            "scope": "read:loans create:loan_draft create:journal_update create:repayment",
+            "audience": AUDIENCE,
+            "client_id": "a-client",
+            "client_secret": SECRET,
+        }
+    ]
+
+
+def test_a_fresh_token_serves_from_memory(provider, store, service):
+    tokens = provider()
+    first = tokens.get("read:loans")
+    loads = store.loads
+    assert tokens.get("create:repayment") is first
+    assert store.loads == loads
+    assert len(service.asked) == 1
+
+
+def test_another_environment_takes_the_shared_token(provider, service):
+    assert provider().get("read:loans") == provider().get("read:loans")
+    assert len(service.asked) == 1
+
+
+def test_the_token_type_may_be_in_any_case_but_must_be_bearer(provider, service):
+    service.changes = {"token_type": "mac"}
+    with pytest.raises(Misconfigured):
+        provider().get("read:loans")
+    service.changes = {"token_type": "BEARER"}
+    assert provider().get("read:loans")
+
+
+def test_scopes_are_a_set_whatever_their_order(provider, service):
+    service.changes = {"scope": "read:loans create:loan_draft"}
+    tokens = provider()
+    assert tokens.get("create:loan_draft").scopes == {"create:loan_draft", "read:loans"}
+    with pytest.raises(Misconfigured, match="does not grant create:repayment"):
+        tokens.get("create:repayment")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"partnerId": "63"},
+        {"partnerId": None},
+        {"expires_in": 299},
+        {"expires_in": 86_401},
+        {"access_token": "a\r\nX-Injected: 1"},
+        {"access_token": ""},
+    ],
+    ids=str,
+)
+def test_a_token_that_cannot_be_meant_for_us_is_refused(provider, service, store, changes):
+    service.changes = changes
+    with pytest.raises(Misconfigured):
+        provider().get("read:loans")
+    assert store.text is None
+
+
+def test_a_partner_id_given_as_a_number_is_the_same_partner(provider, service):
+    service.changes = {"partnerId": 9001}
+    assert provider().get("read:loans")
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_refused_credentials_are_a_misconfiguration_that_names_no_secret(provider, service, status):
+    service.status = status
+    with pytest.raises(Misconfigured) as caught:
+        provider().get("read:loans")
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [302, 404, 429, 500, 503])
+def test_a_token_service_in_trouble_means_not_sent(provider, service, status):
+    service.status = status
+    with pytest.raises(NotSent):
+        provider().get("read:loans")
+
+
+def test_an_unreadable_answer_means_not_sent(provider, service):
+    service.changes = {"expires_in": "soon"}
+    with pytest.raises(NotSent):
+        provider().get("read:loans")
+
+
+def test_exp_of_the_jwt_may_shorten_the_life_but_never_lengthen_it(provider, service, clock, store):
+    def life(exp):
+        key = "unverified, so any key will do: it is 32 bytes long"
+        service.changes = {"access_token": jwt.encode({"exp": int(clock() + exp)}, key, "HS256")}
+        store.text = None
+        return provider().get("read:loans").expires_at - clock()
+
+    assert life(LIFE / 2) == pytest.approx(LIFE / 2, abs=1)
+    assert life(LIFE * 2) == LIFE
+
+
+def test_life_is_counted_from_before_the_request(provider, service, clock):
+    before = clock()
+    original = service.__call__
+    tokens = provider()
+
+    def slow(url, form):
+        clock.advance(30)
+        return original(url, form)
+
+    tokens._post_form = slow
+    assert tokens.get("read:loans").expires_at == before + LIFE
+
+
+# --- renewal ----------------------------------------------------------------------------------------------------------
+
+
+def test_inside_the_advisory_window_one_renews_and_shares(provider, service, clock):
+    tokens, other = provider(), provider()
+    old = tokens.get("read:loans")
+    other.get("read:loans")
+    clock.advance(LIFE - ADVISORY_WINDOW)
+    new = tokens.get("read:loans")
+    assert new.value != old.value
+    assert other.get("read:loans") == new
+    assert len(service.asked) == 2
+
+
+def test_before_the_advisory_window_nobody_renews(provider, service, clock):
+    tokens = provider()
+    tokens.get("read:loans")
+    clock.advance(LIFE - ADVISORY_WINDOW - 1)
+    tokens.get("read:loans")
+    assert len(service.asked) == 1
+
+
+def test_while_another_renews_the_old_token_serves_without_waiting(provider, lease, clock):
+    tokens = provider()
+    old = tokens.get("read:loans")
+    clock.advance(LIFE - ADVISORY_WINDOW)
+    lease.free = False
+    before = clock()
+    assert tokens.get("read:loans") == old
+    assert clock() == before
+
+
+def test_in_the_last_minutes_everybody_waits_for_the_new_one(provider, store, lease, clock):
+    tokens, other = provider(), provider()
+    tokens.get("read:loans")
+    clock.advance(LIFE - MANDATORY_WINDOW)
+    lease.free = False
+
+    def other_finishes(seconds):
+        clock.advance(seconds)
+        lease.free = True
+        other.get("read:loans")
+        lease.free = False
+
+    tokens._sleep = other_finishes
+    assert tokens.get("read:loans") == other.get("read:loans")
+
+
+def test_a_holder_that_never_comes_back_is_not_waited_for_for_ever(provider, lease, clock):
+    lease.free = False
+    before = clock()
+    with pytest.raises(NotSent):
+        provider().get("read:loans")
+    assert LEASE_SECONDS < clock() - before < 2 * LEASE_SECONDS
+
+
+@pytest.mark.parametrize("trouble", [NotSent("down"), Misconfigured("refused")])
+def test_a_failed_renewal_is_only_a_warning_while_the_old_token_is_good(provider, service, clock, caplog, trouble):
+    tokens = provider()
+    old = tokens.get("read:loans")
+    clock.advance(LIFE - 1)
+    service.down = trouble
+    assert tokens.get("read:loans") == old
+    assert "the old one still serves" in caplog.text
+    clock.advance(1)
+    with pytest.raises(type(trouble)):
+        tokens.get("read:loans")
+
+
+def test_a_token_that_cannot_be_shared_still_serves_its_finder(provider, store, caplog):
+    store.broken = True
+    assert provider().get("read:loans")
+    assert "could not share" in caplog.text
+
+
+def test_housekeeping_renews_in_the_last_hour_and_not_before(provider, service, clock):
+    tokens = provider()
+    assert tokens.renew_early()
+    clock.advance(LIFE - EARLY_WINDOW - 1)
+    assert not tokens.renew_early()
+    clock.advance(1)
+    assert tokens.renew_early()
+    assert len(service.asked) == 2
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_refused_token_is_replaced_for_all_but_only_once(provider, service, clock):
+    environments = [provider() for _ in range(20)]
+    held = [tokens.get("read:loans") for tokens in environments]
+    clock.advance(3600)
+    for tokens, old in zip(environments, held, strict=True):
+        tokens.discard(old)
+    renewed = {tokens.get("read:loans").value for tokens in environments}
+    assert renewed == {"opaque-2"}
+    assert len(service.asked) == 2
+
+
+def test_forced_renewals_are_a_minute_apart(provider, service, clock):
+    tokens = provider()
+    tokens.discard(tokens.get("read:loans"))
+    with pytest.raises(Misconfigured, match="less than a minute ago"):
+        tokens.get("read:loans")
+    clock.advance(FORCED_RENEWAL_INTERVAL)
+    assert tokens.get("read:loans").value == "opaque-2"
+
+
+def test_discarding_an_old_token_leaves_the_new_one_alone(provider, clock):
+    tokens, other = provider(), provider()
+    old = tokens.get("read:loans")
+    other.get("read:loans")
+    clock.advance(LIFE - ADVISORY_WINDOW)
+    new = tokens.get("read:loans")
+    tokens.discard(old)
+    assert tokens.get("read:loans") is new
+
+
+# --- stores -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("environment", "production"), ("partner_id", "63"), ("audience", "x"), ("token_url", "x")]
+)
+def test_a_shared_token_of_another_stage_or_partner_is_not_used(provider, store, service, name, value):
+    provider().get("read:loans")
+    store.text = json.dumps({**json.loads(store.text), name: value})
+    provider().get("read:loans")
+    assert len(service.asked) == 2
+
+
+@pytest.mark.parametrize("text", ["", "not json", "[]", "null", '{"access_token": "x"}'])
+def test_a_spoilt_store_is_an_empty_store(provider, store, service, text):
+    store.text = text
+    assert provider().get("read:loans")
+    assert len(service.asked) == 1
+
+
+def test_secrets_manager_keeps_the_token(aws):
+    client = boto3.client("secretsmanager")
+    store = SecretsManagerStore(lambda: client, "a-token")
+    assert store.load() is None
+    client.create_secret(Name="a-token")
+    assert store.load() is None
+    store.save("one")
+    store.save("two")
+    assert store.load() == "two"
+
+
+def test_ssm_keeps_the_token_as_a_secure_string(aws):
+    client = boto3.client("ssm")
+    store = ParameterStore(lambda: client, "/stack/token")
+    assert store.load() is None
+    store.save("one")
+    store.save("two")
+    assert store.load() == "two"
+    assert client.get_parameter(Name="/stack/token")["Parameter"]["Type"] == "SecureString"
+
+
+def test_a_lease_has_one_holder_until_it_is_given_back_or_runs_out(table, clock):
+    one, two = (Lease(lambda: table, "ledger", "lease", clock) for _ in range(2))
+    assert one.acquire()
+    assert not two.acquire()
+    one.release()
+    assert two.acquire()
+    clock.advance(LEASE_SECONDS)
+    assert not one.acquire()
+    clock.advance(1)
+    assert one.acquire()
+    two.release()
+    assert not two.acquire()
+
+
+def test_neither_token_nor_secret_shows_in_a_repr(provider):
+    token = provider().get("read:loans")
+    assert token.value not in repr(token)
+    assert SECRET not in repr(Credentials("a-client", SECRET))
