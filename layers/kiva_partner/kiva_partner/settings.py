@@ -150,7 +150,7 @@ def _contradictions(settings: Settings, confirmed: str) -> list[str]:
     if production and confirmed != "yes":
         mistakes.append("KIVA_ENVIRONMENT is production but KIVA_PRODUCTION_CONFIRMED is not yes")
     for name, url in urls.items():
-        host = urlsplit(url).hostname or ""
+        host = (urlsplit(url).hostname or "").rstrip(".")  # DNS knows the same host with a dot behind it
         for wrong, what in _unsuitable(settings.environment):
             if wrong(host):
                 mistakes.append(f"{name} is {what} but KIVA_ENVIRONMENT is {settings.environment}")
