@@ -1,0 +1,158 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from kiva_partner import api
+from kiva_partner.errors import InvalidMessage, NotSent, Violation
+from kiva_partner.messages import Kind
+from kiva_partner.openapi import document
+from template import cloudformation
+
+EVENTS = Path(__file__).parents[2] / "events"
+DOCUMENT = document()
+METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
+OPERATIONS = [
+    (path, method, operation) for path, item in DOCUMENT["paths"].items() for method, operation in item.items()
+]
+
+
+def validator(schema):
+    """Checks an instance against a schema of the document, which may refer to the others."""
+    return Draft202012Validator(
+        {**schema, "components": DOCUMENT["components"]}, format_checker=Draft202012Validator.FORMAT_CHECKER
+    )
+
+
+def request_schema(path):
+    return DOCUMENT["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+
+
+def everything(value):
+    """Every object inside a JSON value."""
+    if isinstance(value, dict):
+        yield value
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from everything(item)
+
+
+def posts():
+    """Path and message of every POST in events/, valid or not."""
+    for file in sorted((EVENTS / "api").glob("*.json")):
+        event = json.loads(file.read_text())
+        if event["httpMethod"] == "POST":
+            yield pytest.param(event["path"], json.loads(event["body"]), id=file.stem)
+
+
+def test_it_is_plain_json():
+    assert json.loads(json.dumps(DOCUMENT)) == DOCUMENT
+
+
+def test_it_says_what_openapi_3_1_asks_of_a_document():
+    assert DOCUMENT["openapi"].startswith("3.1.")
+    assert {"title", "version"} <= DOCUMENT["info"].keys()
+    for requirement in DOCUMENT["security"]:
+        assert requirement.keys() <= DOCUMENT["components"]["securitySchemes"].keys()
+
+
+def test_every_operation_has_a_name_of_its_own_and_says_what_each_answer_means():
+    assert {method for _, method, _ in OPERATIONS} <= METHODS
+    names = [operation["operationId"] for _, _, operation in OPERATIONS]
+    assert len(names) == len(set(names))
+    for _, _, operation in OPERATIONS:
+        for status, response in operation["responses"].items():
+            assert re.fullmatch(r"[1-5][0-9]{2}", status)
+            assert response["description"]
+
+
+def test_every_parameter_of_a_path_is_described():
+    for path, _, operation in OPERATIONS:
+        parameters = operation.get("parameters", [])
+        described = {each["name"] for each in parameters if each["in"] == "path"}
+
+        assert described == set(re.findall(r"\{(\w+)\}", path))
+        assert all(each["required"] for each in parameters if each["in"] == "path")
+        assert len({(each["in"], each["name"]) for each in parameters}) == len(parameters)
+
+
+def test_every_reference_leads_somewhere():
+    for part in everything(DOCUMENT):
+        if reference := part.get("$ref"):
+            name = reference.removeprefix("#/components/schemas/")
+            assert name in DOCUMENT["components"]["schemas"]
+
+
+@pytest.mark.parametrize("name", DOCUMENT["components"]["schemas"])
+def test_every_schema_is_valid_json_schema(name):
+    Draft202012Validator.check_schema(DOCUMENT["components"]["schemas"][name])
+
+
+def test_it_describes_the_routes_that_are_deployed():
+    deployed = {
+        (route["Properties"]["Path"], route["Properties"]["Method"].lower())
+        for function in cloudformation.of_type(cloudformation.read(), "AWS::Serverless::Function").values()
+        for route in function.get("Events", {}).values()
+        if route["Type"] == "Api"
+    }
+
+    assert {(path, method) for path, method, _ in OPERATIONS} == deployed
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_every_kind_has_a_route_to_submit_it(kind):
+    assert f"submit_{kind}" in {operation["operationId"] for _, _, operation in OPERATIONS}
+
+
+@pytest.mark.parametrize(("path", "message"), [each for each in posts() if "invalid" not in each.id])
+def test_a_message_that_is_taken_is_valid_by_the_schema(path, message):
+    assert [error.message for error in validator(request_schema(path)).iter_errors(message)] == []
+
+
+@pytest.mark.parametrize("amount", [0, 1, 0.07, 4.35, 19.99, 33.33, 999_999_999_999.99])
+def test_no_amount_that_is_taken_is_refused_by_the_schema(amount):
+    report = {"period": "2026-10", "repayments": [{"loan_id": "L-1", "client_id": "C-1", "amount": amount}]}
+
+    assert validator(request_schema("/repayments")).is_valid(report)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/loan-drafts", {"currency": "KES"}),
+        ("/loan-drafts", {"currency": "kes", "entreps": []}),
+        ("/journal-updates", {"journals": []}),
+        ("/journal-updates", {"journals": [{"internal_loan_id": "L-1", "subject": "s", "body": "b", "title": "t"}]}),
+        (
+            "/journal-updates",
+            {"journals": [{"internal_loan_id": "L-1", "subject": "s", "body": "b", "image_url": "http://a.example/1"}]},
+        ),
+        ("/repayments", {"repayments": [{"loan_id": "L-1"}]}),
+        ("/repayments", {"repayments": [{"loan_id": " L-1", "amount": 1}]}),
+        ("/repayments", {"repayments": [{"loan_id": "L-1", "amount": "1"}]}),
+        ("/repayments", {"repayments": [{"loan_id": "L-1", "amount": -1}]}),
+        ("/repayments", {"period": "2026-13", "repayments": [{"loan_id": "L-1", "amount": 1}]}),
+    ],
+)
+def test_a_client_that_checks_by_the_schema_finds_most_mistakes_before_it_sends(path, message):
+    assert not validator(request_schema(path)).is_valid(message)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        api.problem(InvalidMessage(Violation("$.currency", "is missing"))),
+        api.problem(InvalidMessage(Violation("$", "must be smaller"), too_large=True)),
+        api.problem(NotSent("Kiva does not answer")),
+        api.conflict(["L-1"]),
+        api.not_found("No such path"),
+        api.server_problem(),
+    ],
+    ids=lambda answer: str(answer.status),
+)
+def test_every_problem_is_answered_as_described(answer):
+    assert [
+        error.message for error in validator({"$ref": "#/components/schemas/Problem"}).iter_errors(answer.body)
+    ] == []
+    assert answer.as_proxy_result()["headers"]["Content-Type"] == "application/problem+json"
