@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from uuid import uuid4
 
 import boto3
 import pytest
@@ -126,6 +127,8 @@ def deployed(table, queue_urls, kiva, monkeypatch):
         **ENVIRONMENT,
         "QUEUE_URL": queue_urls[0],
         "DEAD_LETTER_QUEUE_URL": queue_urls[1],
+        # Powertools keeps a logger for each name, and with it the stdout of the test that made it.
+        "POWERTOOLS_SERVICE_NAME": f"tests-{uuid4()}",
     }.items():
         monkeypatch.setenv(name, value)
     runtime.forget()

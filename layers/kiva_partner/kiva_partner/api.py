@@ -85,8 +85,9 @@ class Intake:
         known = self.ledger.read_all(self.kind, [each.reference for each in message.submissions])
         if taken := [each.reference for each in message.submissions if _is_taken(each, known.get(each.reference))]:
             return conflict(taken)
-        if len(known) == len(message.submissions) and not _may_go_again(known.values()):
-            return self._answer(message, list(known.values()), {})
+        standing = [row for each in message.submissions if (row := known.get(each.reference)) and _is_same(each, row)]
+        if len(standing) == len(message.submissions) and not _may_go_again(standing):
+            return self._answer(message, standing, {})
         wait = "wait" in _preferences(headers.get("prefer", ""))
         text = self._for_the_queue(document, message)
         return self._submit_now(message, text, remaining) if wait else self._queue(message, text)
@@ -166,11 +167,11 @@ def _preferences(header: str) -> set[str]:
 
 def _is_taken(submission: Submission, row: Row | None) -> bool:
     """Other content stands under this reference, and it is not known to have come to nothing."""
-    return (
-        row is not None
-        and row.fingerprint != submission.fingerprint
-        and row.state not in (State.REJECTED, State.ABANDONED)
-    )
+    return row is not None and not _is_same(submission, row) and row.state not in (State.REJECTED, State.ABANDONED)
+
+
+def _is_same(submission: Submission, row: Row) -> bool:
+    return row.fingerprint == submission.fingerprint
 
 
 def _may_go_again(rows: Iterable[Row]) -> bool:

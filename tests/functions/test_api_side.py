@@ -1,0 +1,220 @@
+import base64
+import hashlib
+import json
+
+import boto3
+import pytest
+import requests
+
+from kiva_partner.messages import MAX_MESSAGE_BYTES
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def data_uri(content, media_type="image/png"):
+    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+
+
+def test_a_post_is_taken_in_queued_and_can_be_looked_up_at_its_location(function, deployed, waiting, console):
+    status, body, headers = function.post(function.message("L-1"))
+    assert (status, body["state"]) == (202, "QUEUED")
+    (queued,) = waiting()
+    assert json.loads(queued["Body"]) == function.message("L-1")
+    assert deployed.sent == []
+    assert console(headers["Location"]) == (200, body)
+
+
+def test_what_was_queued_is_submitted_when_the_queue_delivers_it(function, deployed, waiting, console):
+    _, _, headers = function.post(function.message("L-1"))
+    assert function.batch(waiting()[0]["Body"]) == []
+    _, found = console(headers["Location"])
+    assert found["state"] == "ACCEPTED"
+    assert found["kiva"]
+
+
+def test_prefer_wait_answers_with_the_outcome_and_queues_nothing(function, deployed, waiting):
+    status, body, headers = function.post(function.message("L-1"), Prefer="respond-async, wait=20")
+    assert (status, body["state"]) == (200, "ACCEPTED")
+    assert headers["Preference-Applied"] == "wait"
+    assert len(deployed.sent) == 1
+    assert waiting() == []
+
+
+@pytest.mark.parametrize("name", ["prefer", "PREFER", "Prefer"])
+def test_header_names_have_no_case(function, deployed, name):
+    assert function.post(function.message("L-1"), **{name: "wait"})[0] == 200
+
+
+def test_a_refusal_of_kiva_is_told_at_once_to_who_waits(drafts, deployed):
+    deployed.answers = [(400, {"message": "location is not defined for this partner"})]
+    status, body, headers = drafts.post(drafts.message("L-1"), Prefer="wait")
+    assert (status, body["state"], body["title"]) == (422, "REJECTED", "Kiva refused it; nothing was created")
+    assert "location is not defined" in body["reason"]
+    assert headers["Content-Type"] == "application/problem+json"
+
+
+def test_who_waits_for_an_unknown_outcome_is_told_to_look_again(function, deployed):
+    deployed.answers = [requests.ReadTimeout("slow")]
+    status, body, _ = function.post(function.message("L-1"), Prefer="wait")
+    assert (status, body["state"]) == (202, "UNKNOWN")
+
+
+@pytest.mark.parametrize("trouble", ["429", "no token"])
+def test_what_kiva_did_not_process_is_queued_even_for_who_waits(function, deployed, waiting, trouble):
+    if trouble == "429":
+        deployed.answers = [(429, {})]
+    else:
+        deployed.mock.replace("POST", "https://auth.kiva.test/oauth/token", status=503)
+    status, body, _ = function.post(function.message("L-1"), Prefer="wait")
+    assert (status, body["state"]) == (202, "RETRY" if trouble == "429" else "QUEUED")
+    assert len(waiting()) == 1
+
+
+def test_a_post_repeated_is_answered_from_the_ledger(function, deployed, waiting):
+    function.post(function.message("L-1"), Prefer="wait")
+    status, body, _ = function.post(function.message("L-1"))
+    assert (status, body["state"]) == (200, "ACCEPTED")
+    assert len(deployed.sent) == 1
+    assert waiting() == []
+
+
+def test_a_post_repeated_while_it_waits_is_queued_once(function, deployed, waiting):
+    assert function.post(function.message("L-1"))[0] == 202
+    assert function.post(function.message("L-1"))[0] == 202
+    assert len(waiting()) == 1
+
+
+@pytest.mark.parametrize("headers", [{}, {"Prefer": "wait"}])
+def test_other_content_under_a_used_reference_is_refused(drafts, deployed, waiting, headers):
+    drafts.post(drafts.message("L-1"), Prefer="wait")
+    status, body, _ = drafts.post(drafts.message("L-1", loanuse="to buy seed"), **headers)
+    assert (status, body["references"]) == (409, ["L-1"])
+    assert len(deployed.sent) == 1
+    assert waiting() == []
+
+
+def test_a_refused_reference_may_be_posted_again_corrected(drafts, deployed):
+    deployed.answers = [(400, {})]
+    assert drafts.post(drafts.message("L-1"), Prefer="wait")[0] == 422
+    assert drafts.post(drafts.message("L-1", loanuse="to buy seed"), Prefer="wait")[0] == 200
+
+
+def test_a_list_has_a_location_for_all_of_it(reports, deployed, waiting, console):
+    rows = [{"loan_id": f"L-{number}", "client_id": "C", "amount": number} for number in range(3)]
+    status, body, headers = reports.post({"reference": "R7", "repayments": rows})
+    assert (status, body["states"]) == (202, {"QUEUED": 3})
+    assert headers["Location"] == "/submissions/repayment/R7"
+    reports.batch(waiting()[0]["Body"])
+    _, found = console(headers["Location"])
+    assert found["states"] == {"ACCEPTED": 3}
+    assert [each["reference"] for each in found["submissions"]] == ["R7:L-0", "R7:L-1", "R7:L-2"]
+
+
+# --- photos ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_photo_too_large_for_a_queue_goes_by_way_of_the_bucket(drafts, deployed, waiting):
+    photo = PNG + bytes(range(256)) * 5_000
+    assert drafts.post(drafts.message("L-1", image_encoded=data_uri(photo)))[0] == 202
+    (queued,) = waiting()
+    key = json.loads(queued["Body"])["photo"]["s3_key"]
+    assert key == f"photos/{hashlib.sha256(photo).hexdigest()}.png"
+    assert boto3.client("s3").get_object(Bucket="payloads", Key=key)["Body"].read() == photo
+    assert drafts.batch(queued["Body"]) == []
+    assert deployed.sent[0][1]["image_encoded"] == data_uri(photo)
+
+
+def test_with_its_photo_inside_or_beside_it_is_the_same_draft(drafts, deployed, waiting):
+    message = drafts.message("L-1", image_encoded=data_uri(PNG + bytes(MAX_MESSAGE_BYTES)))
+    drafts.post(message)
+    drafts.batch(waiting()[0]["Body"])
+    assert drafts.post(message)[:1] == (200,)
+    assert len(deployed.sent) == 1
+
+
+def test_a_photo_that_the_bucket_does_not_hold_is_told_as_a_rule(drafts, deployed, waiting):
+    message = drafts.message("L-1", photo={"s3_key": "photos/none.png"})
+    status, body, _ = drafts.post(message, Prefer="wait")
+    assert status == 400
+    assert "names no object" in json.dumps(body["errors"])
+    assert drafts.batch(message) == []
+    assert "names no object" in waiting("dead letters")[0]["MessageAttributes"]["Reason"]["StringValue"]
+
+
+def test_an_object_that_is_no_photo_is_refused(drafts, deployed):
+    boto3.client("s3").put_object(Bucket="payloads", Key="photos/x.png", Body=b"%PDF-1.7")
+    status, body, _ = drafts.post(drafts.message("L-1", photo={"s3_key": "photos/x.png"}), Prefer="wait")
+    assert status == 400
+    assert "PNG, JPEG or GIF" in json.dumps(body["errors"])
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+
+
+def test_what_breaks_a_rule_gets_a_problem_detail_and_is_nowhere_stored(function, deployed, waiting, table):
+    status, body, headers = function.post({**function.message("L-1"), "surprise": "Canary-Akinyi"})
+    assert (status, headers["Content-Type"]) == (400, "application/problem+json")
+    assert body["type"] == "urn:kiva-relay:problem:invalid-message"
+    assert body["errors"] == [{"field": "$.surprise", "rule": "is not a field of this kind of message"}]
+    assert waiting() == []
+    assert table.scan(TableName="ledger")["Items"] == []
+
+
+@pytest.mark.parametrize("body", ["", "{", "null", "[]", "5", '"x"', "[" * 10_000, '{"a": 1, "a": 2}'], ids=repr)
+def test_what_is_no_message_at_all_gets_400(function, deployed, body):
+    assert function.post(body[:10_000])[0] == 400
+
+
+def test_a_message_that_no_queue_can_carry_gets_413(reports, deployed, waiting):
+    rows = [{"loan_id": f"L-{number:060}", "client_id": "C", "amount": 1} for number in range(10_000)]
+    status, body, _ = reports.post({"period": "2026-10", "repayments": rows})
+    assert (status, body["title"]) == (413, "The message is too large")
+    assert waiting() == []
+
+
+def test_another_media_type_gets_415(function, deployed):
+    assert function.post(function.message("L-1"), **{"Content-Type": "text/xml"})[0] == 415
+
+
+def test_a_body_in_base64_is_read_and_garbage_in_it_is_refused(drafts, deployed):
+    event = {"httpMethod": "POST", "path": "/x", "headers": None, "isBase64Encoded": True}
+    good = base64.b64encode(json.dumps(drafts.message("L-1")).encode()).decode()
+    assert drafts.handler({**event, "body": good}, drafts.context)["statusCode"] == 202
+    for bad in ("%%%", base64.b64encode(b"\xff").decode()):
+        assert drafts.handler({**event, "body": bad}, drafts.context)["statusCode"] == 400
+
+
+def test_a_message_of_another_kind_is_told_where_it_belongs(drafts, reports, deployed):
+    _, body, _ = drafts.post(reports.message("L-1"))
+    assert body["errors"] == [
+        {"field": "$.repayments", "rule": "belongs to a repayment message, but this is the way of loan_draft"}
+    ]
+
+
+def test_when_the_queue_does_not_take_it_nothing_is_promised(function, deployed, queue_urls, table):
+    boto3.client("sqs").delete_queue(QueueUrl=queue_urls[0])
+    status, body, _ = function.post(function.message("L-1"))
+    assert (status, body["title"]) == (503, "It was not taken in; send it again, that is always safe")
+    assert table.scan(TableName="ledger")["Items"] == []
+
+
+def test_refused_credentials_alarm_the_operator_and_name_nothing(function, deployed, capsys):
+    deployed.mock.replace("POST", "https://auth.kiva.test/oauth/token", status=401, body="canary-secret&+=")
+    status, body, _ = function.post(function.message("L-1"), Prefer="wait")
+    assert (status, body["type"]) == (502, "urn:kiva-relay:problem:misconfigured")
+    out = capsys.readouterr().out
+    assert '"Misconfigured":[1.0]' in out
+    assert "canary" not in (out + json.dumps(body)).lower()
+
+
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_nothing_personal_is_answered_or_logged_though_kiva_repeats_the_request(function, deployed, capsys, status):
+    deployed.answers = [(status, {"message": json.dumps(function.message("L-1"))})]
+    answers = [
+        function.post(function.message("L-1"), Prefer="wait"),
+        function.post({**function.message("L-2"), "Canary-Akinyi": "Canary-Odhiambo"}),
+        function.post({**function.message("L-2"), "reference": "Canary Odhiambo"}),
+    ]
+    everything = (json.dumps(answers) + capsys.readouterr().out).lower()
+    assert "l-1" in everything
+    assert "canary" not in everything

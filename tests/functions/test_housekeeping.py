@@ -1,0 +1,57 @@
+import json
+import time
+from importlib import import_module
+
+import boto3
+import pytest
+
+from kiva_partner import runtime
+from kiva_partner.ledger import State
+from kiva_partner.messages import Kind, parse
+
+
+@pytest.fixture
+def housekeeping(deployed, context):
+    def run():
+        return import_module("housekeeping.app").handler({"detail-type": "Scheduled Event"}, context)
+
+    return run
+
+
+def claimed(drafts, loan, lease_until):
+    submission = parse(Kind.LOAN_DRAFT, json.dumps(drafts.message(loan)), runtime.settings().rules).submissions[0]
+    runtime.ledger().claim([submission], "somebody who died", lease_until)
+
+
+def test_the_first_run_fetches_the_token_and_the_next_keeps_it(housekeeping, deployed):
+    assert housekeeping()["token"] == "renewed"
+    assert housekeeping()["token"] == "kept"
+    assert deployed.token_requests == 1
+
+
+def test_a_submission_after_housekeeping_asks_for_no_token(housekeeping, drafts, deployed):
+    housekeeping()
+    runtime.forget()
+    drafts.batch(drafts.message("L-1"))
+    assert deployed.token_requests == 1
+
+
+def test_claims_that_nobody_will_finish_become_unknown_and_are_counted(housekeeping, drafts, capsys):
+    claimed(drafts, "L-dead", time.time() - 1)
+    claimed(drafts, "L-alive", time.time() + 100)
+    assert housekeeping()["claims_expired"] == 1
+    assert runtime.ledger().read(Kind.LOAN_DRAFT, "L-dead").state is State.UNKNOWN
+    assert runtime.ledger().read(Kind.LOAN_DRAFT, "L-alive").state is State.SENDING
+    assert '"SubmissionUnknown":[1.0]' in capsys.readouterr().out
+    assert housekeeping()["claims_expired"] == 0
+
+
+def test_a_token_that_cannot_be_renewed_does_not_keep_claims_from_expiring(housekeeping, drafts, capsys):
+    claimed(drafts, "L-dead", time.time() - 1)
+    boto3.client("secretsmanager").update_secret(SecretId="credentials", SecretString='{"client_id": "canary"}')
+    done = housekeeping()
+    assert done["claims_expired"] == 1
+    assert "client_secret" in done["token"]
+    out = capsys.readouterr().out
+    assert '"Misconfigured":[1.0]' in out
+    assert "canary" not in out + json.dumps(done)

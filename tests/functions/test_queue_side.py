@@ -1,0 +1,128 @@
+import json
+
+import boto3
+import pytest
+import requests
+
+from kiva_partner import runtime
+from kiva_partner.ledger import State
+from kiva_partner.messages import MAX_MESSAGE_BYTES, Kind
+
+from .conftest import Function
+
+
+def test_a_batch_is_submitted_and_nothing_comes_again(function, deployed, console):
+    assert function.batch(function.message("L-1"), function.message("L-2")) == []
+    assert deployed.sent
+    _, found = console("/submissions", kind=function.kind.value, state="ACCEPTED")
+    assert sorted(each["loan_id"] for each in found["submissions"]) == ["L-1", "L-2"]
+
+
+def test_a_batch_delivered_again_is_answered_from_the_ledger(function, deployed):
+    function.batch(function.message("L-1"))
+    assert function.batch(function.message("L-1")) == []
+    assert len(deployed.sent) == 1
+
+
+def test_an_invalid_message_goes_to_the_dead_letters_at_once_and_its_neighbours_to_kiva(function, deployed, waiting):
+    assert function.batch(function.message("L-1"), "{", function.message("L-2")) == []
+    (letter,) = waiting("dead letters")
+    assert letter["Body"] == "{"
+    assert letter["MessageAttributes"]["Reason"]["StringValue"].startswith("$: is not JSON")
+    assert letter["MessageAttributes"]["SourceMessageId"]["StringValue"] == "m1"
+    assert "L-1" in json.dumps(deployed.sent)
+    assert "L-2" in json.dumps(deployed.sent)
+
+
+def test_only_what_was_not_processed_comes_again(drafts, deployed):
+    deployed.answers = [(429, {})]
+    failures = drafts.batch(drafts.message("L-1"))
+    assert failures == ["m0"]
+    assert drafts.batch(drafts.message("L-1")) == []
+
+
+def test_unknown_is_recorded_and_acknowledged_so_that_it_is_not_sent_again(function, deployed, console):
+    deployed.answers = [requests.ReadTimeout("slow")]
+    assert function.batch(function.message("L-1")) == []
+    _, found = console("/submissions", kind=function.kind.value, state="UNKNOWN")
+    assert "look in PA2" in found["submissions"][0]["next_step"]
+    assert function.batch(function.message("L-1")) == []
+    assert len(deployed.sent) == 1
+
+
+def test_other_content_under_a_used_reference_goes_to_the_dead_letters_and_not_to_kiva(drafts, deployed, waiting):
+    drafts.batch(drafts.message("L-1"))
+    assert drafts.batch(drafts.message("L-1", loanuse="to buy seed")) == []
+    (letter,) = waiting("dead letters")
+    assert "L-1: its reference belongs to other content" in letter["MessageAttributes"]["Reason"]["StringValue"]
+    assert len(deployed.sent) == 1
+
+
+def test_a_message_too_long_for_its_reason_is_kept_in_the_bucket(function, deployed, waiting):
+    body = json.dumps("x" * (MAX_MESSAGE_BYTES + 40_000))
+    assert function.batch(body) == []
+    (letter,) = waiting("dead letters")
+    assert "must be at most" in letter["MessageAttributes"]["Reason"]["StringValue"]
+    key = json.loads(letter["Body"])["body_in_bucket"]
+    kept = boto3.client("s3").get_object(Bucket="payloads", Key=key)["Body"].read()
+    assert kept.decode() == body
+    assert deployed.sent == []
+
+
+def test_a_dead_letter_queue_that_takes_nothing_loses_nothing(function, deployed, queue_urls):
+    boto3.client("sqs").delete_queue(QueueUrl=queue_urls[1])
+    assert function.batch("{", function.message("L-1")) == ["m0"]
+
+
+def test_without_a_token_every_message_comes_again_and_nothing_is_claimed(function, deployed, console):
+    boto3.client("secretsmanager").update_secret(SecretId="credentials", SecretString="{}")
+    assert function.batch(function.message("L-1"), "{") == ["m0"]
+    for state in State:
+        assert console("/submissions", kind=function.kind.value, state=state.value)[1]["submissions"] == []
+    assert deployed.sent == []
+
+
+def test_without_a_ledger_nothing_is_sent(function, deployed, table):
+    table.delete_table(TableName="ledger")
+    assert function.batch(function.message("L-1")) == ["m0"]
+    assert deployed.sent == []
+
+
+def test_a_message_with_more_rows_than_time_comes_again_and_is_finished_then(reports, deployed, monkeypatch):
+    monkeypatch.setenv("REPAYMENTS_PER_CALL", "2")
+    monkeypatch.setenv("PARALLEL_CALLS", "1")
+    runtime.forget()
+    rows = [{"loan_id": f"L-{number}", "client_id": "C", "amount": number} for number in range(6)]
+    message = {"period": "2026-10", "repayments": rows}
+    deployed.while_posting = lambda: setattr(reports.context, "seconds", 100.0)
+    assert reports.batch(message) == ["m0"]
+    assert len(deployed.sent) == 1
+    reports.context.seconds = 290.0
+    deployed.while_posting = lambda: None
+    assert reports.batch(message) == []
+    sent = [row["loan_id"] for _, body in deployed.sent for row in body["repayments"]]
+    assert sorted(sent) == sorted({*sent}) == [f"L-{number}" for number in range(6)]
+
+
+def test_one_token_serves_all_functions_of_a_stage(deployed, context):
+    for kind in Kind:
+        runtime.forget()  # as a new execution environment begins
+        function = Function(kind, context)
+        function.batch(function.message("L-1"))
+    assert len(deployed.sent) == 3
+    assert deployed.token_requests == 1
+
+
+@pytest.mark.parametrize("status", [None, 200, 400, 500])
+def test_nothing_personal_and_no_secret_is_logged_or_kept(function, deployed, table, waiting, capsys, caplog, status):
+    repeated = json.dumps(function.message("L-1"))
+    deployed.answers = [(status, {"message": repeated}) if status else requests.ConnectionError(repeated)]
+    invalid = function.message("L-2")
+    invalid["unknown"] = "Canary-Akinyi"
+    function.batch(function.message("L-1"), invalid)
+    out, err = capsys.readouterr()
+    rows = json.dumps(table.scan(TableName="ledger")["Items"])
+    attributes = json.dumps([letter["MessageAttributes"] for letter in waiting("dead letters")])
+    everything = (out + err + caplog.text + rows + attributes).lower()
+    assert all(line in everything for line in ('"reference":"', "fetched a kiva token", "dead-letter queue"))
+    assert "canary" not in everything
