@@ -6,7 +6,9 @@ import boto3
 import pytest
 import requests
 
-from kiva_partner.messages import MAX_MESSAGE_BYTES
+from kiva_partner.messages import MAX_MESSAGE_BYTES, Kind
+
+from .conftest import Function
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -165,9 +167,10 @@ def test_what_is_no_message_at_all_gets_400(function, deployed, body):
     assert function.post(body[:10_000])[0] == 400
 
 
-def test_a_message_that_no_queue_can_carry_gets_413(reports, deployed, waiting):
-    rows = [{"loan_id": f"L-{number:060}", "client_id": "C", "amount": 1} for number in range(10_000)]
-    status, body, _ = reports.post({"period": "2026-10", "repayments": rows})
+def test_a_message_that_no_queue_can_carry_gets_413(deployed, context, waiting):
+    row = {"internal_client_id": "C", "subject": "S", "body": "x" * 20_000}
+    message = {"journals": [{**row, "internal_loan_id": f"L-{number}"} for number in range(50)]}
+    status, body, _ = Function(Kind.JOURNAL_UPDATE, context).post(message)
     assert (status, body["title"]) == (413, "The message is too large")
     assert waiting() == []
 

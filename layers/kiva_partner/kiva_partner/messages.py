@@ -28,6 +28,9 @@ from .settings import AmountMode, PartnerRules
 MAX_MESSAGE_BYTES = 1_000_000
 """A little under SQS's 1 MiB, so that a message always fits its queue together with the reason for a dead letter."""
 
+MAX_ROWS = 5_000
+"""Of one message; what the API shows of so many still fits into one answer of a Lambda function (6 MB)."""
+
 PHOTO_PREFIX = "photos/"
 MAX_DIGITS = 18
 MAX_AMOUNT = Decimal(10) ** 12
@@ -177,7 +180,7 @@ class JournalUpdates(_Strict, frozen=True, kw_only=True):
     """`POST journals`."""
 
     reference: Reference | UnsetType = UNSET
-    journals: Annotated[list[Journal], Meta(min_length=1)]
+    journals: Annotated[list[Journal], Meta(min_length=1, max_length=MAX_ROWS)]
 
 
 class Repayment(_Strict, frozen=True, kw_only=True):
@@ -194,7 +197,7 @@ class Repayments(_Strict, frozen=True, kw_only=True):
 
     reference: Reference | UnsetType = UNSET
     period: Annotated[str, Meta(pattern=_PERIOD)] | UnsetType = UNSET
-    repayments: Annotated[list[Repayment], Meta(min_length=1)]
+    repayments: Annotated[list[Repayment], Meta(min_length=1, max_length=MAX_ROWS)]
 
 
 SCHEMAS: dict[Kind, type[LoanDraft | JournalUpdates | Repayments]] = {

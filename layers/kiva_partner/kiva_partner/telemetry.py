@@ -33,6 +33,8 @@ class Telemetry:
         layer.handlers = list(self._logger.handlers)
         layer.setLevel(self._logger.log_level)
         layer.propagate = False
+        # Its warnings quote URLs, and the URL of GET loans holds what was searched for: a name, perhaps.
+        logging.getLogger("urllib3").setLevel(logging.ERROR)
 
     @contextmanager
     def invocation(self, context: "LambdaContext") -> Iterator[None]:
