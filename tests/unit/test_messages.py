@@ -159,6 +159,12 @@ def test_a_group_draft_keeps_its_members_and_not_pictured_in_their_order(rules):
     assert submission.content["group_name"] == "Saponaria Sisters"
 
 
+def test_two_borrowers_are_a_group(rules):
+    two = group(entreps=[entrep("A"), entrep("B")], not_pictured=[False, False])
+
+    assert parse(DRAFT, as_text(two), rules).reference == "GL-0310-1"
+
+
 def test_a_draft_may_be_incomplete_because_a_person_completes_it_in_pa2(rules):
     body = {"currency": "KES", "entreps": [without(entrep(), "last_name")]}
 
@@ -405,6 +411,11 @@ def test_one_amount_has_one_reference_and_one_fingerprint_however_it_is_spelled(
     assert parse(REPAYMENTS, text, rules) == parse(REPAYMENTS, as_text(report(row(amount=1000))), rules)
 
 
+@pytest.mark.parametrize("spelling", ["-0", "-0.0", "0e5", "-0e-400"])
+def test_nothing_is_nothing_with_either_sign(spelling, rules):
+    assert parse(REPAYMENTS, report_of(spelling), rules) == parse(REPAYMENTS, report_of("0"), rules)
+
+
 def test_the_order_of_fields_does_not_change_a_fingerprint(rules):
     shuffled = dict(reversed(individual().items()))
 
@@ -572,6 +583,7 @@ NO_CENTS = "must have at most two decimals"
         ({"image_url": "https://media.example.org/canary.jpg"}, "$.image_url", UNKNOWN),
         ({"Jane Canary, born 1980": 1}, "$.(unprintable)", UNKNOWN),
         ({"canary - at large": 1}, "$.(unprintable)", UNKNOWN),
+        ({"canary` - at `$.colour` canary": 1}, "$.(unprintable)", UNKNOWN),
         ({"\x01canary - at \x02": 1}, "$.(unprintable)", UNKNOWN),
         ({"reference": "canary/1"}, "$.reference", "must be letters, digits and . _ ~ - only, 100 at most"),
         ({"reference": "c" * 101}, "$.reference", "must be letters, digits and . _ ~ - only, 100 at most"),
