@@ -41,6 +41,8 @@ VENVS: Final = ROOT / ".venvs"
 STATE: Final = ROOT / ".local" / "stack"
 REGION: Final = "us-east-1"
 START_SECONDS: Final = 30.0
+LOANS: Final = 1500
+"""Loans in the imitation of Kiva: as many as the reports in events/ know."""
 SANDBOX_CREDENTIALS: Final = {"client_id": "sandbox-client", "client_secret": "s3cr&t+/="}
 SANDBOX_AUDIENCE: Final = "https://partner-api-stage.dk1.kiva.org"
 KINDS: Final = {"loan_draft": "LoanDrafts", "journal_update": "JournalUpdates", "repayment": "Repayments"}
@@ -133,7 +135,7 @@ def attach(state: Path = STATE) -> Stack | None:
 
 def deploy(stack: Stack, parameters: Mapping[str, str]) -> None:
     """Deploy the same build again with other template parameters, for example `{"CsvColumns": "3"}`."""
-    with _step("sam deploy " + " ".join(f"{key}={value}" for key, value in parameters.items())):
+    with step("sam deploy " + " ".join(f"{key}={value}" for key, value in parameters.items())):
         _deploy(Path(stack.state), stack.endpoint, stack.sandbox, parameters)
 
 
@@ -165,8 +167,21 @@ def running(
         try:
             yield stack
         finally:
-            with _step("Stopping"):
+            with step("Stopping"):
                 _down(state)
+
+
+@contextlib.contextmanager
+def step(what: str) -> Iterator[None]:
+    """Show what is being done, and then how many seconds it took."""
+    print(f"{what} … ".ljust(48), end="", flush=True)
+    started = time.monotonic()
+    try:
+        yield
+    except BaseException:
+        print("failed", flush=True)
+        raise
+    print(f"{time.monotonic() - started:5.1f} s", flush=True)
 
 
 def _alone(state: Path) -> contextlib.AbstractContextManager[None]:
@@ -191,19 +206,6 @@ def _stopped_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-@contextlib.contextmanager
-def _step(what: str) -> Iterator[None]:
-    """Show what is being done, and then how many seconds it took."""
-    print(f"{what} … ".ljust(48), end="", flush=True)
-    started = time.monotonic()
-    try:
-        yield
-    except BaseException:
-        print("failed", flush=True)
-        raise
-    print(f"{time.monotonic() - started:5.1f} s", flush=True)
-
-
 def _up(state: Path, port: int | None, sandbox_port: int | None, parameters: Mapping[str, str]) -> Stack:
     if _down(state):
         print("What an earlier run left behind was stopped and removed.")
@@ -214,13 +216,13 @@ def _up(state: Path, port: int | None, sandbox_port: int | None, parameters: Map
         state.mkdir(parents=True, exist_ok=True)
         (state / _MARK).touch()
         (state / "tmp").mkdir()
-        with _step(f"Starting MiniStack on port {aws_port}"):
+        with step(f"Starting MiniStack on port {aws_port}"):
             _start_ministack(state, aws_port)
-        with _step(f"Starting the imitation of Kiva on port {kiva_port}"):
+        with step(f"Starting the imitation of Kiva on port {kiva_port}"):
             _start_sandbox(state, kiva_port)
-        with _step("sam build"):
+        with step("sam build"):
             _build(state / "build")
-        with _step("sam deploy"):
+        with step("sam deploy"):
             _deploy(state, endpoint, sandbox, parameters)
         stack = _describe(state, endpoint, sandbox)
         stack.client("secretsmanager").put_secret_value(
@@ -261,7 +263,7 @@ def _start_ministack(state: Path, port: int) -> None:
 
 
 def _start_sandbox(state: Path, port: int) -> None:
-    command = [sys.executable, "-m", "local.kiva_sandbox", "--port", str(port)]
+    command = [sys.executable, "-m", "local.kiva_sandbox", "--port", str(port), "--loans", str(LOANS)]
     processes.start("sandbox", command, state=state, environment=_environment(), folder=ROOT)
     _wait_for("sandbox", f"http://127.0.0.1:{port}/_sandbox/health", state)
 
@@ -400,8 +402,8 @@ def _physical_id(endpoint: str, stack: str, logical_id: str) -> str:
     return physical_id
 
 
-def logs(stack: Stack) -> Iterator[str]:
-    """Yield what the functions log, readably, oldest first, and go on with what comes; it never ends by itself."""
+def logs(stack: Stack, *, follow: bool) -> Iterator[str]:
+    """Yield what the functions have logged, readably, oldest first; `follow` goes on with what comes, for ever."""
     client = stack.client("logs")
     since: dict[str, int] = {}
     seen: set[tuple[str, int, str]] = set()
@@ -420,6 +422,8 @@ def logs(stack: Stack) -> Iterator[str]:
                         clock = datetime.fromtimestamp(stamp / 1000, UTC).strftime("%H:%M:%S")
                         lines.append((stamp, f"{clock}  {name.split(f'{stack.name}-')[1]:<16}  {text}"))
         yield from (line for _, line in sorted(lines, key=itemgetter(0)))
+        if not follow:
+            return
         time.sleep(1)
 
 
@@ -470,7 +474,7 @@ def main() -> int:
                 if chosen.command == "status":
                     _print_urls(stack)
                 else:
-                    for line in logs(stack):
+                    for line in logs(stack, follow=True):
                         print(line, flush=True)
             else:
                 raise StackError("No stack is running here. Start one: make up")
