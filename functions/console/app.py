@@ -33,9 +33,15 @@ def _app() -> APIGatewayRestResolver:
     app.include_router(router)
 
     app.not_found(lambda _: _response(api.not_found("No such path; GET /openapi.json lists them")))
-    app.exception_handler(SubmissionError)(lambda error: _response(api.problem(error)))
+    app.exception_handler(SubmissionError)(_explain)
     app.exception_handler(Exception)(_apologise)
     return app
+
+
+def _explain(error: SubmissionError) -> Response[str]:
+    if not isinstance(error, InvalidMessage):
+        runtime.telemetry().refused("the console could not answer", error)
+    return _response(api.problem(error))
 
 
 def _apologise(error: Exception) -> Response[str]:

@@ -27,5 +27,5 @@ def _renew_token() -> str:
         return "renewed" if runtime.tokens().renew_early() else "kept"
     except (NotSent, Misconfigured) as error:
         # Not raised: an invocation that fails is repeated by Lambda at once, and the next schedule is soon enough.
-        runtime.telemetry().token_not_renewed(error)
+        runtime.telemetry().refused("the Kiva token was not renewed", error)
         return str(error)

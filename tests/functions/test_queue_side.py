@@ -82,6 +82,17 @@ def test_without_a_token_every_message_comes_again_and_nothing_is_claimed(functi
     assert deployed.sent == []
 
 
+def test_settings_that_contradict_each_other_alarm_and_lose_nothing(function, deployed, monkeypatch, capsys):
+    monkeypatch.setenv("KIVA_AUDIENCE", "https://partner-api.k1.kiva.org")
+    runtime.forget()
+    assert function.batch(function.message("L-1"), "{") == ["m0", "m1"]
+    status, body, _ = function.post(function.message("L-1"))
+    assert (status, body["type"]) == (502, "urn:kiva-relay:problem:misconfigured")
+    out = capsys.readouterr().out
+    assert "KIVA_AUDIENCE is a production host of Kiva but KIVA_ENVIRONMENT is stage" in out
+    assert out.count('"Misconfigured":[1.0]') == 2
+
+
 def test_without_a_ledger_nothing_is_sent(function, deployed, table):
     table.delete_table(TableName="ledger")
     assert function.batch(function.message("L-1")) == ["m0"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from .client import Remaining
-from .errors import InvalidMessage, Misconfigured, NotSent, SubmissionError, Violation
+from .errors import InvalidMessage, NotSent, SubmissionError, Violation
 from .ledger import Ledger, Row, State
 from .messages import MAX_MESSAGE_BYTES, Image, Kind, Message, Submission, decode, encode, parse_json, read_image
 from .relay import Relay, Verdict, where
@@ -69,8 +69,7 @@ class Intake:
             return self._take_in(event, remaining)
         except SubmissionError as error:
             if not isinstance(error, InvalidMessage):
-                _log.error("a message could not be taken in: %s", error)
-            self.telemetry.count("Misconfigured", int(isinstance(error, Misconfigured)))
+                self.telemetry.refused("a message could not be taken in", error)
             return problem(error)
         except Exception as error:  # noqa: BLE001 a client gets a problem detail, whatever happens
             _log.error("unexpected error while taking a message in: %s", where(error))

@@ -89,7 +89,7 @@ class Consumer:
                 again.append(record["messageId"])
             elif reason := "; ".join(_complaints(result for result in of_message if result)):
                 again += self._lay_aside(record, reason)
-        return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in again]}
+        return come_again(again)
 
     def _submit(self, messages: list[Message], remaining: Remaining) -> dict[str, Result]:
         """No result for a submission means that it may come again: its row says whether it was sent."""
@@ -99,8 +99,7 @@ class Consumer:
         try:
             results = self.relay.submit(self.kind, submissions, remaining)
         except (NotSent, Misconfigured) as error:
-            _log.error("nothing could be submitted, all messages come again: %s", error)
-            self.telemetry.count("Misconfigured", int(isinstance(error, Misconfigured)))
+            self.telemetry.refused("nothing could be submitted, all messages come again", error)
             return {}
         except Exception as error:  # noqa: BLE001 whatever was claimed is protected by its claim
             _log.error("unexpected error, all messages come again: %s", where(error))
@@ -118,6 +117,11 @@ class Consumer:
             _log.error("the dead-letter queue does not take message %s: %s", record["messageId"], where(error))
             return [record["messageId"]]
         return []
+
+
+def come_again(message_ids: Iterable[str]) -> "PartialItemFailureResponse":
+    """The partial batch response that has these messages delivered again and deletes the others."""
+    return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in message_ids]}
 
 
 def _complaints(results: Iterable[Result]) -> Iterable[str]:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import botocore.session
 from botocore.config import Config
 
-from .api import Intake
+from .api import Intake, problem
 from .client import KivaClient, Remaining, new_ssl_context, post_form
 from .errors import InvalidMessage, Misconfigured, Violation
 from .ledger import Ledger
 from .messages import Image, Kind, Photo, sniff_image
-from .queues import Consumer, DeadLetters
+from .queues import Consumer, DeadLetters, come_again
 from .relay import Relay
 from .settings import Settings
 from .telemetry import Telemetry
@@ -34,9 +34,16 @@ AWS_CONFIG = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standa
 def consume(kind: Kind, event: Mapping[str, Any], context: "LambdaContext") -> Mapping[str, Any]:
     """What a function behind a queue and a route does with whichever of the two called it."""
     with telemetry().invocation(context):
-        if "Records" in event:
-            return consumer(kind).consume(event["Records"], seconds_left(context))
-        return intake(kind).post(event, seconds_left(context)).as_proxy_result()
+        records = event.get("Records")
+        try:
+            if records is not None:
+                return consumer(kind).consume(records, seconds_left(context))
+            return intake(kind).post(event, seconds_left(context)).as_proxy_result()
+        except Misconfigured as error:
+            telemetry().refused("this function cannot start", error)
+            if records is not None:
+                return come_again(record["messageId"] for record in records)
+            return problem(error).as_proxy_result()
 
 
 def seconds_left(context: "LambdaContext") -> Remaining:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from .errors import Misconfigured, NotSent
+from .errors import Misconfigured, SubmissionError
 from .ledger import Row, State
 from .messages import Kind
 from .relay import Result, Verdict, where
@@ -74,10 +74,9 @@ class Telemetry:
             self._logger.warning("claim expired", extra={"kind": row.kind.value, "reference": row.reference})
             self.count("SubmissionUnknown", int(row.state is State.UNKNOWN))
 
-    def token_not_renewed(self, error: NotSent | Misconfigured) -> None:
-        """The token could not be renewed early. Its text is ours and names no secret."""
-        self._logger.error("the Kiva token was not renewed: %s", error)
-        self.count("TokenNotRenewed")
+    def refused(self, what: str, error: SubmissionError) -> None:
+        """Something could not be done at all. The error's text is ours and names no secret."""
+        self._logger.error("%s: %s", what, error)
         self.count("Misconfigured", int(isinstance(error, Misconfigured)))
 
     def unexpected(self, error: Exception) -> None:
