@@ -183,7 +183,7 @@ def test_a_body_in_base64_is_read_and_garbage_in_it_is_refused(drafts, deployed)
     event = {"httpMethod": "POST", "path": "/x", "headers": None, "isBase64Encoded": True}
     good = base64.b64encode(json.dumps(drafts.message("L-1")).encode()).decode()
     assert drafts.handler({**event, "body": good}, drafts.context)["statusCode"] == 202
-    for bad in ("%%%", base64.b64encode(b"\xff").decode()):
+    for bad in ("%%%", "é", base64.b64encode(b"\xff").decode()):
         assert drafts.handler({**event, "body": bad}, drafts.context)["statusCode"] == 400
 
 
@@ -221,3 +221,7 @@ def test_nothing_personal_is_answered_or_logged_though_kiva_repeats_the_request(
     everything = (json.dumps(answers) + capsys.readouterr().out).lower()
     assert "l-1" in everything
     assert "canary" not in everything
+
+
+def test_white_space_and_absent_fields_do_not_make_a_message_large(drafts, deployed):
+    assert drafts.post(drafts.message("L-1", image_encoded=None, location=" " * MAX_MESSAGE_BYTES))[0] == 202

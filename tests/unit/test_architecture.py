@@ -10,7 +10,7 @@ LAYER = ROOT / "layers" / "kiva_partner" / "kiva_partner"
 
 ORDER = (
     {"errors"},
-    {"settings"},
+    {"settings", "strict_json", "photos"},
     {"messages", "tokens"},
     {"ledger", "client"},
     {"relay"},

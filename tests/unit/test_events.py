@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from kiva_partner.errors import InvalidMessage
-from kiva_partner.messages import Kind, Message, decode, parse, parse_json, read_image
+from kiva_partner.messages import Kind, Message, parse, parse_json
 from kiva_partner.openapi import document
+from kiva_partner.photos import read_image
+from kiva_partner.strict_json import decode
 from local.kiva_sandbox import pa2
 from local.kiva_sandbox.bodies import Draft
 from local.kiva_sandbox.data import REPAYABLE, portfolio

@@ -15,13 +15,12 @@ from kiva_partner.messages import (
     MAX_MESSAGE_BYTES,
     Kind,
     Photo,
-    decode,
-    encode,
     parse,
     parse_json,
-    read_image,
 )
+from kiva_partner.photos import read_image
 from kiva_partner.settings import AmountMode, PartnerRules
+from kiva_partner.strict_json import decode, encode
 
 RULES = PartnerRules(needs_client_id=True, amount_mode=AmountMode.CUMULATIVE_PRINCIPAL, max_image_bytes=1000)
 """For the tests that hypothesis runs many times; the others take theirs from the fixtures."""

@@ -6,7 +6,6 @@ function goes on, and a repeated POST finds what it came to.
 """
 
 import base64
-import binascii
 import json
 import logging
 from collections import Counter
@@ -18,9 +17,11 @@ from urllib.parse import quote
 from .client import Remaining
 from .errors import InvalidMessage, NotSent, SubmissionError, Violation
 from .ledger import Ledger, Row, State
-from .messages import MAX_MESSAGE_BYTES, Image, Kind, Message, Submission, decode, encode, parse_json, read_image
+from .messages import MAX_MESSAGE_BYTES, Kind, Message, Submission, parse_json
+from .photos import Image, read_image
 from .relay import Relay, Verdict, where
 from .settings import Settings
+from .strict_json import decode, encode
 from .telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def _body(event: Mapping[str, Any]) -> str:
         return body
     try:
         return base64.b64decode(body, validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, or no UTF-8 in it
         raise InvalidMessage(Violation("$", "is not UTF-8 text")) from None
 
 

@@ -25,8 +25,8 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from .errors import Misconfigured, NotSent, OutcomeUnknown, Rejected, SubmissionError
-from .messages import encode
 from .settings import Settings
+from .strict_json import encode
 from .tokens import TokenProvider
 
 MAX_ANSWER_BYTES = 1_000_000

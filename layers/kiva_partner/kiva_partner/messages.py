@@ -5,17 +5,13 @@ A **submission** is one thing that Kiva must take: one draft, one journal, one r
 follow Kiva's Partner API (partner portal: "Draft loans", "Post journals", "Report payments").
 """
 
-import base64
-import binascii
 import hashlib
-import json
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any, NamedTuple
 
@@ -23,7 +19,9 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .errors import InvalidMessage, Violation
+from .photos import read_image
 from .settings import AmountMode, PartnerRules
+from .strict_json import decode, encode, shown_name
 
 MAX_MESSAGE_BYTES = 1_000_000
 """A little under SQS's 1 MiB, so that a message always fits its queue together with the reason for a dead letter."""
@@ -31,8 +29,6 @@ MAX_MESSAGE_BYTES = 1_000_000
 MAX_ROWS = 5_000
 """Of one message; what the API shows of so many still fits into one answer of a Lambda function (6 MB)."""
 
-PHOTO_PREFIX = "photos/"
-MAX_DIGITS = 18
 MAX_AMOUNT = Decimal(10) ** 12
 CENT = Decimal("0.01")
 
@@ -224,11 +220,7 @@ def parse(kind: Kind, body: str, rules: PartnerRules) -> Message:
 
 
 def parse_json(kind: Kind, document: object, rules: PartnerRules) -> Message:
-    """As `parse`, for a message that is decoded already and may be larger than a queue takes (an inline photo)."""
-    try:
-        document = _tidy(document)
-    except RecursionError:  # the decoder goes deeper than Python code can follow
-        raise InvalidMessage(Violation("$", "is nested too deeply")) from None
+    """As `parse`, for a message that was read by `strict_json` and may be too large for a queue (an inline photo)."""
     if isinstance(document, dict):
         _refuse_other_kind(kind, document)
     try:
@@ -242,75 +234,6 @@ def parse_json(kind: Kind, document: object, rules: PartnerRules) -> Message:
             return _journal_updates(message, rules)
         case Repayments():
             return _repayments(message, rules)
-
-
-def encode(content: object) -> bytes:
-    """Canonical JSON, in UTF-8: names sorted, amounts as numbers with the digits they came with."""
-    return _ENCODER.encode(content)
-
-
-_ENCODER = msgspec.json.Encoder(decimal_format="number", order="deterministic", enc_hook=Decimal)
-
-
-def decode(body: str) -> object:
-    """JSON as RFC 8259 has it, and stricter: no duplicate names, no NaN or Infinity, numbers with a point as Decimal.
-
-    Raises:
-        InvalidMessage: for anything else.
-    """
-    try:
-        return json.loads(
-            body, object_pairs_hook=_unique_names, parse_float=Decimal, parse_int=_int, parse_constant=_no_constant
-        )
-    except RecursionError:
-        raise InvalidMessage(Violation("$", "is nested too deeply")) from None
-    except InvalidOperation:
-        raise InvalidMessage(Violation("$", "holds a number whose exponent is too large")) from None
-    except ValueError as error:  # json.JSONDecodeError is one; its text holds a position but no content
-        where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise InvalidMessage(Violation("$", f"is not JSON{where}")) from None
-
-
-def _unique_names(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-        raise InvalidMessage(Violation("$", f"has the field {_field(twice)} twice"))
-    return result
-
-
-def _int(digits: str) -> int:
-    # Longer ones cost quadratic time to convert, and nothing here needs them.
-    if len(digits) > MAX_DIGITS:
-        raise InvalidMessage(Violation("$", f"holds a whole number of more than {MAX_DIGITS} digits"))
-    return int(digits)
-
-
-def _no_constant(name: str) -> object:
-    raise InvalidMessage(Violation("$", f"holds {name}, which is not JSON"))
-
-
-def _tidy(value: object) -> object:
-    """NFC text, and no empty fields: Kiva refuses some of them (`""`), and an empty field says nothing."""
-    match value:
-        case str():
-            if not value.isascii():
-                try:
-                    value.encode()
-                except UnicodeEncodeError:
-                    raise InvalidMessage(Violation("$", "holds half of a surrogate pair in a text")) from None
-                return unicodedata.normalize("NFC", value)
-            return value
-        case dict():
-            tidy = {_tidy(name): _tidy(item) for name, item in value.items()}
-            return {
-                name: item
-                for name, item in tidy.items()
-                if item is not None and not (isinstance(item, str) and not item.strip())
-            }
-        case list():
-            return [_tidy(item) for item in value]
-    return value
 
 
 def _money(wanted: type, value: object) -> object:
@@ -342,13 +265,8 @@ def _violation(text: str) -> Violation:
         return Violation(path, "must be a date that exists (YYYY-MM-DD)")
     if named := re.fullmatch(r"Object (contains unknown|missing required) field `(.*)`", rule, re.DOTALL):
         what = "is not a field of this kind of message" if named[1] == "contains unknown" else "is missing"
-        return Violation(f"{path}.{_field(named[2])}", what)
+        return Violation(f"{path}.{shown_name(named[2])}", what)
     return Violation(path, rule.replace("`", "").replace("Expected", "must be", 1))
-
-
-def _field(name: str) -> str:
-    """A field's name came from the sender: shown when it is one, hidden when it could be anything else."""
-    return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,40}", name) else "(unprintable)"
 
 
 _LIST_OF = {"journals": Kind.JOURNAL_UPDATE, "repayments": Kind.REPAYMENT, "entreps": Kind.LOAN_DRAFT}
@@ -437,56 +355,6 @@ def _draft_warnings(draft: LoanDraft) -> Iterable[str]:
     has_photo = draft.image_encoded is not UNSET or draft.photo is not UNSET
     if has_photo and draft.not_pictured is not UNSET and all(draft.not_pictured):
         yield "not_pictured says that nobody is in the photo"
-
-
-class Image(NamedTuple):
-    """A photo whose type was read off its first bytes."""
-
-    media_type: str
-    content: bytes
-
-    @property
-    def data_uri(self) -> str:
-        """As Kiva takes it in `image_encoded`, with the true media type."""
-        return f"data:{self.media_type};base64,{base64.b64encode(self.content).decode()}"
-
-    @property
-    def s3_key(self) -> str:
-        """Named by its content: the same photo stored twice is one object, and a key stands for the bytes."""
-        return f"{PHOTO_PREFIX}{hashlib.sha256(self.content).hexdigest()}.{self.media_type.removeprefix('image/')}"
-
-
-_SIGNATURES = {
-    b"\x89PNG\r\n\x1a\n": "image/png",
-    b"\xff\xd8\xff": "image/jpeg",
-    b"GIF87a": "image/gif",
-    b"GIF89a": "image/gif",
-}
-_DATA_URI = re.compile(r"data:image/[a-z+.-]{1,20};base64,")
-
-
-def sniff_image(content: bytes, max_bytes: int) -> tuple[Image | None, list[str]]:
-    """The image in `content`, or the rules it breaks (PNG, JPEG or GIF by its first bytes; at most `max_bytes`)."""
-    if len(content) > max_bytes:
-        return None, [f"must be at most {max_bytes} bytes when decoded"]
-    for signature, media_type in _SIGNATURES.items():
-        if content.startswith(signature):
-            return Image(media_type, content), []
-    return None, ["must hold a PNG, JPEG or GIF"]
-
-
-def read_image(data_uri: str, max_bytes: int) -> tuple[Image | None, list[str]]:
-    """The image in a base64 data URI, or the rules it breaks."""
-    prefix = _DATA_URI.match(data_uri)
-    if not prefix:
-        return None, ["must be a data URI of an image in base64 (data:image/png;base64,…)"]
-    if len(data_uri) > max_bytes * 4 / 3 + 100:
-        return None, [f"must be at most {max_bytes} bytes when decoded"]
-    try:
-        content = base64.b64decode(data_uri[prefix.end() :], validate=True)
-    except (binascii.Error, ValueError):
-        return None, ["must be valid base64 after the comma"]
-    return sniff_image(content, max_bytes)
 
 
 # --- journals -------------------------------------------------------------------------------------------------------
@@ -608,7 +476,7 @@ def _segment(text: str) -> str:
 
 
 def _fingerprint(content: object) -> str:
-    return hashlib.sha256(_ENCODER.encode(content)).hexdigest()
+    return hashlib.sha256(encode(content)).hexdigest()
 
 
 def _as_is(value: object) -> object:

@@ -18,7 +18,8 @@ from .api import Intake, problem
 from .client import KivaClient, Remaining, new_ssl_context, post_form
 from .errors import InvalidMessage, Misconfigured, Violation
 from .ledger import Ledger
-from .messages import Image, Kind, Photo, sniff_image
+from .messages import Kind, Photo
+from .photos import Image, sniff_image
 from .queues import Consumer, DeadLetters, come_again
 from .relay import Relay
 from .settings import Settings

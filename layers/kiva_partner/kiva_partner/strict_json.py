@@ -1,0 +1,91 @@
+"""JSON from outside, read strictly, and JSON to Kiva, written in one canonical form."""
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from decimal import Decimal, InvalidOperation
+
+import msgspec
+
+from .errors import InvalidMessage, Violation
+
+MAX_DIGITS = 18
+"""Of a whole number. Longer ones cost quadratic time to convert, and nothing here needs them."""
+
+
+def encode(content: object) -> bytes:
+    """Canonical JSON, in UTF-8: names sorted, amounts as numbers with the digits they came with."""
+    return _ENCODER.encode(content)
+
+
+_ENCODER = msgspec.json.Encoder(decimal_format="number", order="deterministic", enc_hook=Decimal)
+
+
+def decode(body: str) -> object:
+    """JSON as RFC 8259 has it, and stricter: no duplicate names, no NaN or Infinity, numbers with a point as Decimal.
+
+    Texts are in Unicode's form NFC, and empty fields are left out: Kiva refuses some of them (`""`), and an empty field
+    says nothing.
+
+    Raises:
+        InvalidMessage: for anything else.
+    """
+    try:
+        document = json.loads(
+            body, object_pairs_hook=_unique_names, parse_float=Decimal, parse_int=_int, parse_constant=_no_constant
+        )
+        return _tidy(document)
+    except RecursionError:  # of the decoder, or of `_tidy`, which cannot follow as deep
+        raise InvalidMessage(Violation("$", "is nested too deeply")) from None
+    except InvalidOperation:
+        raise InvalidMessage(Violation("$", "holds a number whose exponent is too large")) from None
+    except ValueError as error:  # json.JSONDecodeError is one; its text holds a position but no content
+        where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
+        raise InvalidMessage(Violation("$", f"is not JSON{where}")) from None
+
+
+def _unique_names(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise InvalidMessage(Violation("$", f"has the field {shown_name(twice)} twice"))
+    return result
+
+
+def _int(digits: str) -> int:
+    # Longer ones cost quadratic time to convert, and nothing here needs them.
+    if len(digits) > MAX_DIGITS:
+        raise InvalidMessage(Violation("$", f"holds a whole number of more than {MAX_DIGITS} digits"))
+    return int(digits)
+
+
+def _no_constant(name: str) -> object:
+    raise InvalidMessage(Violation("$", f"holds {name}, which is not JSON"))
+
+
+def _tidy(value: object) -> object:
+    match value:
+        case str():
+            if not value.isascii():
+                try:
+                    value.encode()
+                except UnicodeEncodeError:
+                    raise InvalidMessage(Violation("$", "holds half of a surrogate pair in a text")) from None
+                return unicodedata.normalize("NFC", value)
+            return value
+        case dict():
+            tidy = {_tidy(name): _tidy(item) for name, item in value.items()}
+            return {
+                name: item
+                for name, item in tidy.items()
+                if item is not None and not (isinstance(item, str) and not item.strip())
+            }
+        case list():
+            return [_tidy(item) for item in value]
+    return value
+
+
+def shown_name(name: str) -> str:
+    """A field's name came from the sender: shown when it is one, hidden when it could be anything else."""
+    return name if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,40}", name) else "(unprintable)"
