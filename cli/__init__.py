@@ -1,0 +1,1 @@
+"""For operators: what is done by hand to a deployed stack."""
