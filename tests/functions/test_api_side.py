@@ -101,6 +101,22 @@ def test_a_refused_reference_may_be_posted_again_corrected(drafts, deployed):
     assert drafts.post(drafts.message("L-1", loanuse="to buy seed"), Prefer="wait")[0] == 200
 
 
+def test_a_corrected_message_waits_as_queued_and_not_as_the_refused_one(drafts, deployed, console):
+    deployed.answers = [(400, {})]
+    drafts.post(drafts.message("L-1"), Prefer="wait")
+    status, body, headers = drafts.post(drafts.message("L-1", loanuse="to buy seed"))
+    assert (status, body["state"]) == (202, "QUEUED")
+    assert "reason" not in console(headers["Location"])[1]
+
+
+def test_a_list_of_one_can_be_looked_up_by_both_references(reports, deployed, console):
+    _, body, headers = reports.post(
+        {"reference": "R7", "repayments": [{"loan_id": "L", "client_id": "C", "amount": 1}]}
+    )
+    assert console(headers["Location"]) == (200, body)
+    assert console("/submissions/repayment/R7")[1]["submissions"] == [body]
+
+
 def test_a_list_has_a_location_for_all_of_it(reports, deployed, waiting, console):
     rows = [{"loan_id": f"L-{number}", "client_id": "C", "amount": number} for number in range(3)]
     status, body, headers = reports.post({"reference": "R7", "repayments": rows})

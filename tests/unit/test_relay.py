@@ -194,6 +194,27 @@ def test_what_others_claimed_or_settled_is_left_out_of_the_call(relay, kiva, led
     assert results[submissions[0].reference].verdict is Verdict.AGAIN
 
 
+def test_two_journals_of_a_loan_may_share_a_call(relay, kiva, rules):
+    rows = [{"internal_loan_id": "a", "internal_client_id": "C", "subject": "S", "body": body} for body in "xy"]
+    message = parse(Kind.JOURNAL_UPDATE, json.dumps({"journals": rows}), rules)
+    relay().submit(Kind.JOURNAL_UPDATE, message.submissions, lambda: 290)
+    assert len(kiva.sent) == 1
+
+
+def test_proof_that_cannot_be_written_down_is_logged_and_nothing_is_sent_again(relay, kiva, ledger, rules, caplog):
+    def fail(*_):
+        raise OSError("no ledger")
+
+    submissions = drafts(rules, "L-1")
+    settle, ledger.settle = ledger.settle, fail
+    with pytest.raises(OSError, match="no ledger"):
+        relay().submit(Kind.LOAN_DRAFT, submissions, lambda: 290)
+    assert "loan_draft L-1 is ACCEPTED {'loan_draft_uuid': '00000000-0000-4000-8000-000000000001'}" in caplog.text
+    ledger.settle = settle
+    assert relay().submit(Kind.LOAN_DRAFT, submissions, lambda: 290)["L-1"].verdict is Verdict.AGAIN
+    assert len(kiva.sent) == 1
+
+
 def test_rows_of_a_call_share_its_id(relay, kiva, rules):
     results = relay().submit(Kind.REPAYMENT, repayments(rules, "a", "b"), lambda: 290)
     assert len({result.outcome.call_id for result in results.values()}) == 1

@@ -139,8 +139,11 @@ class Intake:
     def _answer(
         self, message: Message, rows: Sequence[Row], headers: Mapping[str, str], *, accepted: bool = False
     ) -> Answer:
-        location = {"Location": f"/submissions/{message.kind}/{quote(message.reference, safe=':')}", **headers}
-        body = show(rows[0]) if len(message.submissions) == 1 else summary(message.kind, message.reference, rows)
+        if len(message.submissions) == 1:
+            reference, body = rows[0].reference, show(rows[0])
+        else:
+            reference, body = message.reference, summary(message.kind, message.reference, rows)
+        location = {"Location": f"/submissions/{message.kind}/{quote(reference, safe=':')}", **headers}
         states = {row.state for row in rows}
         if accepted or not all(state.is_final for state in states):
             return Answer(202, body, location)

@@ -53,6 +53,11 @@ class State(StrEnum):
         return self in (State.ACCEPTED, State.REJECTED, State.ABANDONED)
 
 
+# A refused or abandoned reference may be used again, for other content.
+_FREE_AGAIN = "(#state IN (:rejected, :abandoned) AND fingerprint <> :fingerprint)"
+_FREE_AGAIN_VALUES = {":rejected": State.REJECTED, ":abandoned": State.ABANDONED}
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What an attempt came to. Holds no borrower's data: Kiva's references and masked texts only.
@@ -131,10 +136,17 @@ class Ledger:
     # --- writing ---
 
     def enqueue(self, submissions: Sequence[Submission]) -> None:
-        """Note submissions that the API put into a queue. A row that exists already stays as it is."""
+        """Note submissions that the API put into a queue. A row that stands already stays as it is."""
         self._write(
             [
-                self._update(each, State.QUEUED, condition="attribute_not_exists(pk)", **_identity(each))
+                self._update(
+                    each,
+                    State.QUEUED,
+                    condition=f"attribute_not_exists(pk) OR {_FREE_AGAIN}",
+                    values=_FREE_AGAIN_VALUES,
+                    remove=("outcome", "expires_at"),
+                    **_identity(each),
+                )
                 for each in submissions
             ]
         )
@@ -147,17 +159,9 @@ class Ledger:
         A row in the way is given back with the result. One whose lease has run out is turned into UNKNOWN on the spot.
         """
         condition = (
-            "attribute_not_exists(pk)"
-            " OR (#state IN (:queued, :retry) AND fingerprint = :fingerprint)"
-            # A refused or abandoned reference may be used again, for other content.
-            " OR (#state IN (:rejected, :abandoned) AND fingerprint <> :fingerprint)"
+            f"attribute_not_exists(pk) OR (#state IN (:queued, :retry) AND fingerprint = :fingerprint) OR {_FREE_AGAIN}"
         )
-        values = {
-            ":queued": State.QUEUED,
-            ":retry": State.RETRY,
-            ":rejected": State.REJECTED,
-            ":abandoned": State.ABANDONED,
-        }
+        values = {":queued": State.QUEUED, ":retry": State.RETRY, **_FREE_AGAIN_VALUES}
         blocking = self._write(
             [
                 self._update(

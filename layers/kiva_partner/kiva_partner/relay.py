@@ -101,7 +101,7 @@ class Relay:
         return results
 
     def _calls(self, kind: Kind, submissions: Iterable[Submission]) -> list[list[Submission]]:
-        """Pack submissions into calls. Within a call each loan comes once, as in the CSV that Kiva makes of it."""
+        """Pack submissions into calls. A report holds each loan once, as does the CSV that Kiva makes of it."""
         size = {
             Kind.LOAN_DRAFT: 1,
             Kind.JOURNAL_UPDATE: self._settings.journals_per_call,
@@ -110,12 +110,13 @@ class Relay:
         calls: list[dict[str, Submission]] = []
         with_room: list[dict[str, Submission]] = []
         for submission in submissions:
-            call = next((each for each in with_room if submission.loan_id not in each), None)
+            key = submission.loan_id if kind is Kind.REPAYMENT else submission.reference
+            call = next((each for each in with_room if key not in each), None)
             if call is None:
                 call = {}
                 calls.append(call)
                 with_room.append(call)
-            call[submission.loan_id] = submission
+            call[key] = submission
             if len(call) == size:
                 with_room.remove(call)
         return [list(call.values()) for call in calls]
@@ -151,11 +152,23 @@ class Relay:
             return list(_send(kind, kiva, call, contents))
 
         outcomes = list(chain(*threads.map(send, calls)))
-        unwritten = {each.reference for each in self._ledger.settle(outcomes, owner)}
+        unwritten = {each.reference for each in self._settle(outcomes, owner)}
         for submission, outcome in outcomes:
             lost = submission.reference in unwritten
             results[submission.reference] = _after_sending(submission, outcome, lost=lost)
         return results
+
+    def _settle(self, outcomes: Sequence[tuple[Submission, Outcome]], owner: str) -> list[Submission]:
+        try:
+            return self._ledger.settle(outcomes, owner)
+        except Exception:
+            # Kiva's proof must not be lost with the write: from here a person can still find it.
+            for submission, outcome in outcomes:
+                _log.error(
+                    "could not write down: %s %s is %s %s",
+                    *(submission.kind, submission.reference, outcome.state, dict(outcome.kiva)),
+                )
+            raise
 
     def _contents(
         self, wave: Sequence[Sequence[Submission]], results: dict[str, Result]
