@@ -1,0 +1,66 @@
+"""Photos: whatever their size, they arrive as they left."""
+
+import base64
+
+import pytest
+
+from e2e.world import loans
+
+SIGNATURES = {
+    "png": b"\x89PNG\r\n\x1a\n",
+    "jpeg": b"\xff\xd8\xff\xe0",
+    "gif": b"GIF89a",
+}
+PHOTO = bytes(range(256)) * 6000
+"""Larger than a message of any queue may be."""
+TOO_LARGE = SIGNATURES["png"] + bytes(5 * 2**20)
+
+
+@pytest.mark.parametrize("media", SIGNATURES)
+@pytest.mark.parametrize("prefer", ["", "wait"])
+def test_a_photo_too_large_for_a_queue_arrives_byte_for_byte(world, media, prefer):
+    photo = SIGNATURES[media] + PHOTO
+    draft = world.draft(image_encoded=f"data:image/{media};base64,{base64.b64encode(photo).decode()}")
+
+    response = world.post("loan_draft", draft, Prefer=prefer)
+
+    assert response.status_code == (200 if prefer else 202)
+    assert world.ended("loan_draft", response.json()["reference"])["state"] == "ACCEPTED"
+    (body,) = world.at_kiva("loan_draft", loans("loan_draft", draft)[0])
+    media_type, content = body["image_encoded"].split(",")
+    assert media_type == f"data:image/{media};base64"
+    assert base64.b64decode(content) == photo
+
+
+def test_a_photo_that_a_producer_laid_into_the_bucket_arrives_byte_for_byte(world):
+    photo = SIGNATURES["png"] + PHOTO
+    world.lay_into_the_bucket("photos/e2e/portrait.png", photo)
+    draft = world.draft(photo={"s3_key": "photos/e2e/portrait.png"}, reference="photo-in-the-bucket")
+
+    world.put("loan_draft", draft)
+
+    assert world.ended("loan_draft", "photo-in-the-bucket")["state"] == "ACCEPTED"
+    (body,) = world.at_kiva("loan_draft", loans("loan_draft", draft)[0])
+    assert base64.b64decode(body["image_encoded"].partition(",")[2]) == photo
+    assert "photo" not in body
+
+
+def test_a_photo_over_the_limit_is_refused_by_the_api(world):
+    draft = world.draft(image_encoded=f"data:image/png;base64,{base64.b64encode(TOO_LARGE).decode()}")
+
+    response = world.post("loan_draft", draft)
+
+    assert response.status_code == 400
+    assert response.json()["errors"] == [
+        {"field": "$.image_encoded", "rule": "must be at most 5242880 bytes when decoded"}
+    ]
+
+
+def test_a_photo_over_the_limit_in_the_bucket_lays_its_draft_aside(world):
+    world.lay_into_the_bucket("photos/e2e/poster.png", TOO_LARGE)
+
+    (message_id,) = world.put("loan_draft", draft := world.draft(photo={"s3_key": "photos/e2e/poster.png"}))
+
+    reason = world.dead_letter("loan_draft", message_id)["Reason"]
+    assert "must be at most 5242880 bytes" in reason
+    assert world.at_kiva("loan_draft", loans("loan_draft", draft)[0]) == []

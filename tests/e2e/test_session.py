@@ -1,0 +1,76 @@
+"""What holds for everything that the tests before these have done; so these come last, and in this order."""
+
+import json
+import subprocess
+
+from e2e.world import NAME, SURNAME, loans
+from local.stack import SANDBOX_CREDENTIALS, deploy
+
+
+def housekeeping(world):
+    function = world.stack.physical_id("HousekeepingFunction")
+    answer = world.stack.client("lambda").invoke(FunctionName=function, Payload=b"{}")
+    assert "FunctionError" not in answer
+    return json.loads(answer["Payload"].read())
+
+
+def stored_token(world):
+    name = f"/{world.stack.name}/kiva-token"
+    return world.stack.client("ssm").get_parameter(Name=name, WithDecryption=True)["Parameter"]
+
+
+def test_the_functions_run_under_awss_own_runtime_client(world):
+    group = world.state_file("ministack.pid")
+
+    every_process = ["ps", "-A", "-o", "pgid=,args="]
+    listed = subprocess.run(every_process, capture_output=True, text=True, check=True).stdout  # noqa: S603 it is fixed
+
+    of_the_stack = [line for line in listed.splitlines() if line.split()[0] == group]
+    assert any(line.endswith("-m awslambdaric app.handler") for line in of_the_stack)
+
+
+def test_housekeeping_keeps_a_fresh_token_and_expires_nothing(world):
+    world.post("loan_draft", world.draft(), Prefer="wait")
+
+    assert housekeeping(world) == {"claims_expired": 0, "token": "kept"}
+
+
+def test_a_claim_whose_sender_died_becomes_unknown_and_is_not_sent_again(world):
+    draft = world.draft(reference="sender-died")
+    world.post("loan_draft", draft, Prefer="wait")
+    world.die_while_sending("loan_draft", "sender-died")
+
+    assert housekeeping(world)["claims_expired"] == 1
+
+    submission = world.ended("loan_draft", "sender-died")
+    assert submission["state"] == "UNKNOWN"
+    assert "look in PA2" in submission["next_step"]
+    assert world.post("loan_draft", draft, Prefer="wait").json()["state"] == "UNKNOWN"
+    assert len(world.at_kiva("loan_draft", loans("loan_draft", draft)[0])) == 1
+
+
+def test_kiva_was_asked_for_one_token_in_all_this_time(world):
+    world.post("loan_draft", world.draft(), Prefer="wait")
+
+    assert world.sandbox("counters")["token_requests"] == 1
+
+
+def test_with_the_other_token_store_housekeeping_fetches_a_token_that_all_use(world):
+    deploy(world.stack, {"CsvColumns": "3", "TokenStore": "ssm"})
+
+    assert housekeeping(world)["token"] == "renewed"
+
+    for kind in ("loan_draft", "journal_update", "repayment"):
+        assert world.post(kind, world.message(kind), Prefer="wait").json()["state"] == "ACCEPTED"
+    assert world.sandbox("counters")["token_requests"] == 2
+    assert stored_token(world)["Type"] == "SecureString"
+
+
+def test_no_secret_no_token_and_no_borrower_is_in_the_functions_logs(world):
+    logged = world.function_logs()
+    token = json.loads(stored_token(world)["Value"])["access_token"]
+    beginning_of_every_token = token.partition(".")[0]
+
+    assert '"message":"submission"' in logged
+    for hidden in (beginning_of_every_token, SANDBOX_CREDENTIALS["client_secret"], NAME, SURNAME):
+        assert hidden not in logged
