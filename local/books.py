@@ -42,10 +42,13 @@ class Message:
     refusal: str = ""
     dead_letter: str = ""
     submissions: dict[str, Submission] = field(default_factory=dict)
-    things: Mapping[str, str] = field(init=False)
+    things: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.things = dict(_things(self.kind, self.body))
+        try:
+            self.things = dict(_things(self.kind, json.loads(self.body, parse_float=Decimal)))
+        except (ValueError, KeyError, TypeError):
+            self.things = {}
 
     @property
     def missing(self) -> int:
@@ -55,11 +58,7 @@ class Message:
         return max(1, len(self.things)) - len(self.submissions)
 
 
-def _things(kind: str, body: str) -> Iterator[tuple[str, str]]:
-    try:
-        document = json.loads(body, parse_float=Decimal)
-    except ValueError:
-        return
+def _things(kind: str, document: Any) -> Iterator[tuple[str, str]]:
     match kind:
         case "loan_draft":
             yield _loan_of(document), ""

@@ -149,10 +149,9 @@ def _out_of_time(stack: Stack, pending: Sequence[Message]) -> Iterator[str]:
     yield f"After {WAIT_SECONDS:.0f} s these have not ended:"
     for message in pending:
         yield f"  {message.file}: {message.missing} submissions, sent by {message.way}"
-    yield "What the functions complain of:"
-    for line in logs(stack, follow=False):
-        if "WARNING" in line or "ERROR" in line:
-            yield f"  {line}"
+    said = [line for line in logs(stack, follow=False) if "WARNING" in line or "ERROR" in line]
+    yield "The functions complain of nothing." if not said else "What the functions complain of:"
+    yield from (f"  {line}" for line in said)
 
 
 def _note(stack: Stack, books: Books, states: Iterable[str]) -> None:
