@@ -133,7 +133,7 @@ def _wait(stack: Stack, books: Books, what: str, console: Console) -> None:
     total = sum(message.missing for message in pending)
     deadline = time.monotonic() + WAIT_SECONDS
     seconds = TextColumn("{task.elapsed:5.1f} s")
-    columns = (TextColumn("{task.description:<46}"), seconds, BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("{task.description:<47}"), seconds, BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task(what, total=total)
         while pending:
