@@ -139,7 +139,7 @@ def portfolio(size: int = 500) -> list[Loan]:
     return [_seeded_loan(number) for number in range(1, size + 1)]
 
 
-def new_loan(  # noqa: PLR0913 - these are the loan
+def new_loan(
     number: int,
     *,
     uuid: str,
