@@ -19,7 +19,7 @@ demo: setup ## submit every kind of event to an imitation of Kiva, on this machi
 	@$(LOCALLY) $(PYTHON) -m local.demo
 
 up: setup ## start the same stack and keep it running to play with
-	@$(LOCALLY) $(PYTHON) -m local.stack up
+	@$(LOCALLY) $(PYTHON) -m local.stack up $(if $(HOST),--host $(HOST))
 
 logs: setup ## follow what the functions of the running stack say
 	@$(LOCALLY) $(PYTHON) -m local.stack logs

@@ -41,6 +41,7 @@ VENVS: Final = ROOT / ".venvs"
 STATE: Final = ROOT / ".local" / "stack"
 REGION: Final = "us-east-1"
 START_SECONDS: Final = 30.0
+LOOPBACK: Final = "127.0.0.1"
 LOANS: Final = 1500
 """Loans in the imitation of Kiva: as many as the reports in events/ know."""
 SANDBOX_CREDENTIALS: Final = {"client_id": "sandbox-client", "client_secret": "s3cr&t+/="}
@@ -104,6 +105,7 @@ def up(
     port: int | None = None,
     sandbox_port: int | None = None,
     parameters: Mapping[str, str] | None = None,
+    host: str = LOOPBACK,
 ) -> Stack:
     """Start the embedded AWS and the imitation of Kiva, build, deploy, and store the imitation's credentials.
 
@@ -112,6 +114,7 @@ def up(
         port: Port of the embedded AWS; by default 4566 or, if that is taken, any free one.
         sandbox_port: Port of the imitation of Kiva; by default 8080 or any free one.
         parameters: Template parameters that differ from samconfig.toml's `local` section.
+        host: This machine's address to listen at. Containers on Linux reach that of their bridge, not the loopback.
 
     Raises:
         StackError: It could not be done. Then, as on an interruption, everything that was started is stopped again.
@@ -119,7 +122,7 @@ def up(
     with _alone(state):
         if running := attach(state):
             raise StackError(f"A stack is already running at {running.endpoint}. Stop it first: make down")
-        return _up(state, port, sandbox_port, parameters or {})
+        return _up(state, port, sandbox_port, parameters or {}, host)
 
 
 def attach(state: Path = STATE) -> Stack | None:
@@ -206,20 +209,22 @@ def _stopped_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _up(state: Path, port: int | None, sandbox_port: int | None, parameters: Mapping[str, str]) -> Stack:
+def _up(
+    state: Path, port: int | None, sandbox_port: int | None, parameters: Mapping[str, str], host: str = LOOPBACK
+) -> Stack:
     if _down(state):
         print("What an earlier run left behind was stopped and removed.")
     aws_port = free_port(4566, insisted=port, option="--port")
     kiva_port = free_port(8080, insisted=sandbox_port, option="--sandbox-port")
-    endpoint, sandbox = f"http://127.0.0.1:{aws_port}", f"http://127.0.0.1:{kiva_port}"
+    endpoint, sandbox = f"http://{host}:{aws_port}", f"http://{host}:{kiva_port}"
     try:
         state.mkdir(parents=True, exist_ok=True)
         (state / _MARK).touch()
         (state / "tmp").mkdir()
         with step(f"Starting MiniStack on port {aws_port}"):
-            _start_ministack(state, aws_port)
+            _start_ministack(state, host, aws_port)
         with step(f"Starting the imitation of Kiva on port {kiva_port}"):
-            _start_sandbox(state, kiva_port)
+            _start_sandbox(state, host, kiva_port)
         with step("sam build"):
             _build(state / "build")
         with step("sam deploy"):
@@ -231,6 +236,7 @@ def _up(state: Path, port: int | None, sandbox_port: int | None, parameters: Map
     except BaseException:
         _down(state)
         raise
+    (state / "env.json").write_text(json.dumps(_variables_for_containers(stack), indent=2))
     # Written last: its presence is what tells a complete stack from a half-finished one.
     (state / "stack.json").write_text(json.dumps(asdict(stack), indent=2))
     return stack
@@ -244,15 +250,15 @@ def _down(state: Path) -> bool:
     return any(stopped)
 
 
-def _start_ministack(state: Path, port: int) -> None:
-    endpoint = f"http://127.0.0.1:{port}"
+def _start_ministack(state: Path, host: str, port: int) -> None:
+    endpoint = f"http://{host}:{port}"
     # Nothing of the caller's environment: MiniStack hands its own down to the functions.
     environment = _ROOT_USER | {
         "PATH": os.defpath,
         "TMPDIR": str(state / "tmp"),
         "GATEWAY_PORT": str(port),
-        "BIND_HOST": "127.0.0.1",
-        "MINISTACK_HOST": "127.0.0.1",
+        "BIND_HOST": host,
+        "MINISTACK_HOST": host,
         "AWS_ENDPOINT_URL": endpoint,
         "AUTH": "true",
         "IOT_MTLS_ENABLED": "0",
@@ -262,10 +268,11 @@ def _start_ministack(state: Path, port: int) -> None:
     _wait_for("ministack", f"{endpoint}/_ministack/health", state)
 
 
-def _start_sandbox(state: Path, port: int) -> None:
-    command = [sys.executable, "-m", "local.kiva_sandbox", "--port", str(port), "--loans", str(LOANS)]
+def _start_sandbox(state: Path, host: str, port: int) -> None:
+    options = ["--host", host, "--port", str(port), "--loans", str(LOANS)]
+    command = [sys.executable, "-m", "local.kiva_sandbox", *options]
     processes.start("sandbox", command, state=state, environment=_environment(), folder=ROOT)
-    _wait_for("sandbox", f"http://127.0.0.1:{port}/_sandbox/health", state)
+    _wait_for("sandbox", f"http://{host}:{port}/_sandbox/health", state)
 
 
 def _wait_for(name: str, url: str, state: Path) -> None:
@@ -385,6 +392,22 @@ def _describe(state: Path, endpoint: str, sandbox: str) -> Stack:
     )
 
 
+def _variables_for_containers(stack: Stack) -> dict[str, dict[str, str]]:
+    """What `sam local --env-vars` takes: the deployed functions' variables, with this machine as containers call it."""
+    functions = yaml.safe_load((Path(stack.state) / "build" / "template.yaml").read_text())["Resources"]
+    client = stack.client("lambda")
+    return {
+        logical_id: {
+            name: value.replace(LOOPBACK, "host.docker.internal")
+            for name, value in client.get_function_configuration(FunctionName=stack.physical_id(logical_id))[
+                "Environment"
+            ]["Variables"].items()
+        }
+        for logical_id, resource in functions.items()
+        if resource["Type"] == "AWS::Serverless::Function"
+    }
+
+
 def _client(endpoint: str, service: str) -> Any:
     return boto3.client(
         service,
@@ -448,7 +471,10 @@ def _print_urls(stack: Stack) -> None:
     rows |= {f"queue {kind}": url for kind, url in stack.queues.items()}
     for label, url in rows.items():
         print(f"  {label:<22} {url}")
-    print("\n  make logs   what the functions say\n  make down   stop everything and remove it")
+    print(
+        "\n  make logs   what the functions say\n  make down   stop everything and remove it"
+        "\n  sam local invoke … --config-env local --env-vars .local/stack/env.json   one of them in a container"
+    )
 
 
 def main() -> int:
@@ -458,6 +484,7 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     start = commands.add_parser("up", help="build, deploy and keep running")
     start.add_argument("--port", type=int, help="port of the embedded AWS (default: 4566, or a free one)")
+    start.add_argument("--host", default=LOOPBACK, help="address of this machine to listen at (default: %(default)s)")
     start.add_argument("--sandbox-port", type=int, help="port of the imitation of Kiva (default: 8080, or a free one)")
     commands.add_parser("status", help="show where everything answers")
     commands.add_parser("logs", help="follow what the functions log, until Ctrl-C")
@@ -467,7 +494,8 @@ def main() -> int:
     try:
         with _stopped_by_signals():
             if chosen.command == "up":
-                _print_urls(up(state=state, port=chosen.port, sandbox_port=chosen.sandbox_port))
+                ports = {"port": chosen.port, "sandbox_port": chosen.sandbox_port}
+                _print_urls(up(state=state, host=chosen.host, **ports))
             elif chosen.command == "down":
                 print("Stopped." if down(state) else "Nothing was running.")
             elif stack := attach(state):

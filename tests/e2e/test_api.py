@@ -17,9 +17,9 @@ def test_a_message_is_taken_in_and_its_location_tells_the_outcome(world, kind):
     response = world.post(kind, message)
 
     assert response.status_code == 202
-    location = response.headers["Location"]
-    assert location == f"/submissions/{kind}/{response.json()['reference']}"
-    submission = world.ended(*location.removeprefix("/submissions/").split("/"))
+    location = world.location_of(response)
+    assert location == (kind, response.json()["reference"])
+    submission = world.ended(*location)
     assert submission["state"] == "ACCEPTED"
     assert submission["next_step"]
     assert len(world.at_kiva(kind, loans(kind, message)[0])) == 1
@@ -44,7 +44,7 @@ def test_the_location_of_a_list_tells_the_outcome_of_each_of_it(world, kind):
     response = world.post(kind, message)
 
     assert response.status_code == 202
-    answer = world.ended(*response.headers["Location"].removeprefix("/submissions/").split("/"))
+    answer = world.ended(*world.location_of(response))
     assert answer["states"] == {"ACCEPTED": 3}
     assert [each["loan_id"] for each in answer["submissions"]] == loans(kind, message)
 

@@ -29,6 +29,16 @@ def test_the_functions_run_under_awss_own_runtime_client(world):
     assert any(line.endswith("-m awslambdaric app.handler") for line in of_the_stack)
 
 
+def test_sam_local_finds_every_functions_variables_with_this_machine_as_containers_call_it(world):
+    variables = json.loads(world.state_file("env.json"))
+
+    assert len(variables) == 5
+    for each in variables.values():
+        assert each["LEDGER_TABLE"] == world.stack.physical_id("LedgerTable")
+        assert each["KIVA_API_BASE_URL"].startswith("http://host.docker.internal:")
+    assert "127.0.0.1" not in world.state_file("env.json")
+
+
 def test_housekeeping_keeps_a_fresh_token_and_expires_nothing(world):
     world.post("loan_draft", world.draft(), Prefer="wait")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urljoin
 
 import requests
 
@@ -105,6 +105,12 @@ class World:
             assert not answer.get("Failed")
             ids += [sent["MessageId"] for sent in answer["Successful"]]
         return ids
+
+    def location_of(self, response: requests.Response) -> tuple[str, str]:
+        """Kind and reference of the submission that Location leads to, followed as any HTTP client follows it."""
+        url = urljoin(response.url, response.headers["Location"])
+        kind, reference = url.removeprefix(f"{self.stack.api}/submissions/").split("/")
+        return kind, reference
 
     def post(self, kind: str, message: dict[str, Any] | str | bytes, **headers: str) -> requests.Response:
         """Send a message to the API; header names are written with underscores."""

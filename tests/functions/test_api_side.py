@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import json
+from urllib.parse import urljoin
 
 import boto3
 import pytest
@@ -13,6 +14,11 @@ from .conftest import Function
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
+def at(headers):
+    """The path that a client finds in Location when it has posted to the API's root."""
+    return urljoin("/repayments", headers["Location"])
+
+
 def data_uri(content, media_type="image/png"):
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
@@ -23,13 +29,13 @@ def test_a_post_is_taken_in_queued_and_can_be_looked_up_at_its_location(function
     (queued,) = waiting()
     assert json.loads(queued["Body"]) == function.message("L-1")
     assert deployed.sent == []
-    assert console(headers["Location"]) == (200, body)
+    assert console(at(headers)) == (200, body)
 
 
 def test_what_was_queued_is_submitted_when_the_queue_delivers_it(function, deployed, waiting, console):
     _, _, headers = function.post(function.message("L-1"))
     assert function.batch(waiting()[0]["Body"]) == []
-    _, found = console(headers["Location"])
+    _, found = console(at(headers))
     assert found["state"] == "ACCEPTED"
     assert found["kiva"]
 
@@ -106,14 +112,14 @@ def test_a_corrected_message_waits_as_queued_and_not_as_the_refused_one(drafts, 
     drafts.post(drafts.message("L-1"), Prefer="wait")
     status, body, headers = drafts.post(drafts.message("L-1", loanuse="to buy seed"))
     assert (status, body["state"]) == (202, "QUEUED")
-    assert "reason" not in console(headers["Location"])[1]
+    assert "reason" not in console(at(headers))[1]
 
 
 def test_a_list_of_one_can_be_looked_up_by_both_references(reports, deployed, console):
     _, body, headers = reports.post(
         {"reference": "R7", "repayments": [{"loan_id": "L", "client_id": "C", "amount": 1}]}
     )
-    assert console(headers["Location"]) == (200, body)
+    assert console(at(headers)) == (200, body)
     assert console("/submissions/repayment/R7")[1]["submissions"] == [body]
 
 
@@ -121,9 +127,9 @@ def test_a_list_has_a_location_for_all_of_it(reports, deployed, waiting, console
     rows = [{"loan_id": f"L-{number}", "client_id": "C", "amount": number} for number in range(3)]
     status, body, headers = reports.post({"reference": "R7", "repayments": rows})
     assert (status, body["states"]) == (202, {"QUEUED": 3})
-    assert headers["Location"] == "/submissions/repayment/R7"
+    assert at(headers) == "/submissions/repayment/R7"
     reports.batch(waiting()[0]["Body"])
-    _, found = console(headers["Location"])
+    _, found = console(at(headers))
     assert found["states"] == {"ACCEPTED": 3}
     assert [each["reference"] for each in found["submissions"]] == ["R7:L-0", "R7:L-1", "R7:L-2"]
 

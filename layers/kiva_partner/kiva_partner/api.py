@@ -143,7 +143,8 @@ class Intake:
             reference, body = rows[0].reference, show(rows[0])
         else:
             reference, body = message.reference, summary(message.kind, message.reference, rows)
-        location = {"Location": f"/submissions/{message.kind}/{quote(reference, safe=':')}", **headers}
+        # Relative (RFC 9110 §10.2.2): API Gateway may have put its stage or a base path in front of ours.
+        location = {"Location": f"submissions/{message.kind}/{quote(reference, safe=':')}", **headers}
         states = {row.state for row in rows}
         if accepted or not all(state.is_final for state in states):
             return Answer(202, body, location)
@@ -252,7 +253,7 @@ def problem(error: SubmissionError) -> Answer:
             seconds = str(int(error.retry_after or 30))
             answer = _problem(503, "kiva-unavailable", "Kiva cannot be reached at the moment", detail=str(error))
             return Answer(answer.status, answer.body, {"Retry-After": seconds})
-    return _problem(502, "misconfigured", "Kiva refuses us as we are configured; the operator is alarmed")
+    return _problem(502, "misconfigured", "This stack is not configured as Kiva needs it; the operator is alarmed")
 
 
 def conflict(references: Sequence[str]) -> Answer:
