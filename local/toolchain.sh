@@ -17,7 +17,7 @@ find_python() {
   local candidate
   # `type -ap` and a trial run, because a pyenv shim answers to the name python3.13 even where no 3.13 is active.
   {
-    type -ap python3.13 || true
+    type -ap python3.13 python3 || true
     if command -v pyenv >/dev/null; then
       ls -d "$(pyenv root)"/versions/3.13.*/bin/python3.13 2>/dev/null || true
     fi

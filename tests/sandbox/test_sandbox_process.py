@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ def process():
 def test_a_draft_goes_through_the_real_server_which_logs_paths_only_and_stops_when_told(process, form, individual):
     greeting = process.stdout.readline()
     assert "http://127.0.0.1:" in greeting
-    with httpx.Client(base_url=greeting.split()[-1], trust_env=False) as http:
+    with httpx2.Client(base_url=greeting.split()[-1], trust_env=False) as http:
         token = http.post("/oauth/token", data=form).json()["access_token"]
         headers = {"Authorization": f"Bearer {token}"}
         draft = http.post("/v3/partner/9001/loan_draft", json=individual, headers=headers).json()
