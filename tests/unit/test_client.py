@@ -6,8 +6,9 @@ import requests
 import responses
 
 from fakes import PARTNER_URL, FakeTokens
-from kiva_partner.client import KivaClient, Problem, new_ssl_context
+from kiva_partner.client import KivaClient, Problem, new_ssl_context, post_form
 from kiva_partner.errors import Misconfigured, NotSent, OutcomeUnknown, Rejected
+from kiva_partner.tokens import LEASE_SECONDS
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 DRAFT = f"{PARTNER_URL}/loan_draft"
@@ -242,3 +243,13 @@ def test_every_doubt_about_a_reading_may_be_read_again(session, http, status, bo
     http.get(f"{PARTNER_URL}/loans", status=status, body=body)
     with pytest.raises(NotSent):
         session.loans()
+
+
+# --- the token request ------------------------------------------------------------------------------------------------
+
+
+def test_the_token_service_is_not_waited_for_longer_than_the_lease_lasts(settings, http):
+    http.post(settings.token_url, json={})
+    post_form(settings, new_ssl_context, settings.token_url, {"a": "b"})
+    connect, read = http.calls[0].request.req_kwargs["timeout"]
+    assert connect + read <= LEASE_SECONDS < settings.read_timeout

@@ -27,7 +27,7 @@ from urllib3.exceptions import MaxRetryError, NewConnectionError
 from .errors import Misconfigured, NotSent, OutcomeUnknown, Rejected, SubmissionError
 from .settings import Settings
 from .strict_json import encode
-from .tokens import TokenProvider
+from .tokens import ANSWER_SECONDS, TokenProvider
 
 MAX_ANSWER_BYTES = 1_000_000
 MAX_LOANS_ANSWER_BYTES = 20_000_000
@@ -295,7 +295,7 @@ def post_form(
     settings: Settings, tls: Callable[[], ssl.SSLContext], url: str, form: Mapping[str, str]
 ) -> tuple[int, bytes]:
     """The token request: status and body. Raises NotSent when there is no answer; asking again is harmless."""
-    timeout = (settings.connect_timeout, settings.read_timeout)
+    timeout = (settings.connect_timeout, min(settings.read_timeout, ANSWER_SECONDS))
     with _open_http(settings, tls()) as http:
         try:
             with http.post(url, data=form, timeout=timeout, allow_redirects=False, stream=True) as response:

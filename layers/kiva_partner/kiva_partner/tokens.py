@@ -36,6 +36,9 @@ EARLY_WINDOW = 60 * 60
 """Housekeeping renews in the last hour, so that no submission ever meets the two windows above."""
 
 LEASE_SECONDS = 20
+ANSWER_SECONDS = LEASE_SECONDS - 5
+"""How long to wait for the token service: not past the lease, or another one would ask as well."""
+
 FORCED_RENEWAL_INTERVAL = 60
 WAIT_SECONDS = LEASE_SECONDS + 5
 POLL_SECONDS = 0.25
