@@ -50,6 +50,15 @@ def test_unknown_is_recorded_and_acknowledged_so_that_it_is_not_sent_again(funct
     assert len(deployed.sent) == 1
 
 
+def test_an_outcome_is_counted_once_though_its_message_comes_twice(function, deployed, capsys):
+    deployed.answers = [(500, {})]
+    function.batch(function.message("L-1"))
+    function.batch(function.message("L-1"))
+    out = capsys.readouterr().out
+    assert out.count('"SubmissionUnknown":[1.0]') == 1
+    assert out.count('"SubmissionKnown":[1.0]') == 1
+
+
 def test_other_content_under_a_used_reference_goes_to_the_dead_letters_and_not_to_kiva(drafts, deployed, waiting):
     drafts.batch(drafts.message("L-1"))
     assert drafts.batch(drafts.message("L-1", loanuse="to buy seed")) == []

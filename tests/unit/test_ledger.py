@@ -99,7 +99,7 @@ def test_a_claim_whose_lease_ran_out_becomes_unknown_and_never_goes_again(ledger
     claim(ledger, one)
     clock.advance(LEASE + 1)
     result, row = claim(ledger, one, "other")
-    assert (result, row.state) == (ClaimResult.STANDS, State.UNKNOWN)
+    assert (result, row.state) == (ClaimResult.EXPIRED, State.UNKNOWN)
     assert claim(ledger, one, "third")[0] is ClaimResult.STANDS
 
 

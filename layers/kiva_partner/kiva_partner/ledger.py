@@ -101,6 +101,8 @@ class ClaimResult(StrEnum):
     """Ours: send it."""
     STANDS = "STANDS"
     """It has its outcome already, or waits for a person: nothing is sent."""
+    EXPIRED = "EXPIRED"
+    """Its sender ended without a word, which was noticed just now: nothing is sent, the row is UNKNOWN."""
     BUSY = "BUSY"
     """Somebody else is sending it right now."""
     CONFLICT = "CONFLICT"
@@ -190,7 +192,7 @@ class Ledger:
         if row.state is State.SENDING:
             if row.lease_until >= self._clock():
                 return ClaimResult.BUSY, row
-            return ClaimResult.STANDS, self.expire_claim(row)
+            return ClaimResult.EXPIRED, self.expire_claim(row)
         return ClaimResult.STANDS, row
 
     def settle(self, outcomes: Sequence[tuple[Submission, Outcome]], owner: str) -> list[Submission]:

@@ -47,13 +47,14 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one submission in this pass."""
+    """What became of one submission in this pass. `new` tells an outcome of this pass from one that stood before."""
 
     submission: Submission
     verdict: Verdict
     state: State | None = None
     outcome: Outcome | None = None
     reason: str = ""
+    new: bool = False
 
 
 LoadPhoto = Callable[[Photo], str]
@@ -225,14 +226,14 @@ def _not_ours(submission: Submission, claim: ClaimResult, row: Row | None) -> Re
                 f"its reference belongs to other content, which is {state}; correct that in PA2, or use a new reference"
             )
             return Result(submission, Verdict.CONFLICT, state, outcome, reason)
-    return Result(submission, Verdict.STANDS, state, outcome)
+    return Result(submission, Verdict.STANDS, state, outcome, new=claim is ClaimResult.EXPIRED)
 
 
 def _after_sending(submission: Submission, outcome: Outcome, *, lost: bool) -> Result:
     if lost:
         return Result(submission, Verdict.AGAIN, None, outcome, "its claim had passed to somebody else")
     verdict = Verdict.AGAIN if outcome.state is State.RETRY else Verdict.STANDS
-    return Result(submission, verdict, outcome.state, outcome, outcome.reason)
+    return Result(submission, verdict, outcome.state, outcome, outcome.reason, new=True)
 
 
 def _send(

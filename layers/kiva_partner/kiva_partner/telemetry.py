@@ -51,8 +51,7 @@ class Telemetry:
         counts: Counter[str] = Counter()
         for result in results:
             outcome = result.outcome
-            name = result.state.title() if result.verdict is Verdict.STANDS and result.state else result.verdict.title()
-            counts[f"Submission{name}"] += 1
+            counts[f"Submission{_metric(result)}"] += 1
             counts["Misconfigured"] += bool(outcome and outcome.misconfigured)
             self._logger.info(
                 "submission",
@@ -87,3 +86,10 @@ class Telemetry:
         """Add to a metric of this invocation."""
         if number:
             self._metrics.add_metric(name=name, unit=MetricUnit.Count, value=number)
+
+
+def _metric(result: Result) -> str:
+    """An outcome is counted when it comes about: a message delivered twice must not raise an alarm twice."""
+    if result.verdict is Verdict.STANDS and result.state:
+        return result.state.title() if result.new else "Known"
+    return result.verdict.title()
