@@ -160,7 +160,7 @@ def test_a_photo_that_the_bucket_does_not_hold_is_told_as_a_rule(drafts, deploye
     message = drafts.message("L-1", photo={"s3_key": "photos/none.png"})
     status, body, _ = drafts.post(message, Prefer="wait")
     assert status == 400
-    assert "names no object" in json.dumps(body["errors"])
+    assert body["errors"] == [{"field": "$.photo.s3_key", "rule": "names no object of the payload bucket"}]
     assert drafts.batch(message) == []
     assert "names no object" in waiting("dead letters")[0]["MessageAttributes"]["Reason"]["StringValue"]
 

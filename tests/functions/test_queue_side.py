@@ -67,6 +67,15 @@ def test_other_content_under_a_used_reference_goes_to_the_dead_letters_and_not_t
     assert len(deployed.sent) == 1
 
 
+def test_two_contents_in_one_batch_are_told_apart(drafts, deployed, waiting, console):
+    corrected = drafts.message("L-1", loanuse="to buy seed")
+    assert drafts.batch(drafts.message("L-1"), corrected, drafts.message("L-1")) == []
+    (letter,) = waiting("dead letters")
+    assert json.loads(letter["Body"]) == corrected
+    assert console("/submissions/loan_draft/L-1")[1]["state"] == "ACCEPTED"
+    assert len(deployed.sent) == 1
+
+
 def test_a_message_too_long_for_its_reason_is_kept_in_the_bucket(function, deployed, waiting):
     body = json.dumps("x" * (MAX_MESSAGE_BYTES + 40_000))
     assert function.batch(body) == []

@@ -122,14 +122,13 @@ class Intake:
             results = self.relay.submit(self.kind, message.submissions, remaining)
         except NotSent as delay:
             _log.warning("nothing was submitted, the message is queued: %s", delay)
-            results = {}
-        self.telemetry.submissions(self.kind, results.values())
-        of_verdict = {verdict: [each for each in results.values() if each.verdict is verdict] for verdict in Verdict}
-        if invalid := of_verdict[Verdict.INVALID]:
-            raise InvalidMessage(*(Violation("$.photo", each.reason) for each in invalid))
-        if conflicts := of_verdict[Verdict.CONFLICT]:
-            return conflict([each.submission.reference for each in conflicts])
-        if len(results) < len(message.submissions) or of_verdict[Verdict.AGAIN]:
+            return self._queue(message, text)
+        self.telemetry.submissions(self.kind, results)
+        if violations := [each for result in results for each in result.violations]:
+            raise InvalidMessage(*violations)
+        if conflicts := [each.submission.reference for each in results if each.verdict is Verdict.CONFLICT]:
+            return conflict(conflicts)
+        if any(result.verdict is Verdict.AGAIN for result in results):
             return self._queue(message, text)
         if message.reference != message.submissions[0].reference:
             self.ledger.write_receipt(message)

@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from .client import Remaining
@@ -82,29 +83,29 @@ class Consumer:
                 messages.append((record, parse(self.kind, record["body"], self.settings.rules)))
             except InvalidMessage as error:
                 again += self._lay_aside(record, str(error))
-        results = self._submit([message for _, message in messages], remaining)
+        results = iter(self._submit([message for _, message in messages], remaining))
         for record, message in messages:
-            of_message = [results.get(each.reference) for each in message.submissions]
-            if not all(of_message) or any(result.verdict is Verdict.AGAIN for result in of_message if result):
+            of_message = list(islice(results, len(message.submissions)))
+            if not of_message or any(result.verdict is Verdict.AGAIN for result in of_message):
                 again.append(record["messageId"])
-            elif reason := "; ".join(_complaints(result for result in of_message if result)):
+            elif reason := "; ".join(_complaints(of_message)):
                 again += self._lay_aside(record, reason)
         return come_again(again)
 
-    def _submit(self, messages: list[Message], remaining: Remaining) -> dict[str, Result]:
-        """No result for a submission means that it may come again: its row says whether it was sent."""
+    def _submit(self, messages: list[Message], remaining: Remaining) -> list[Result]:
+        """A result for each submission; none at all when all may come again: their rows say which were sent."""
         submissions = [each for message in messages for each in message.submissions]
         if not submissions:
-            return {}
+            return []
         try:
             results = self.relay.submit(self.kind, submissions, remaining)
         except (NotSent, Misconfigured) as error:
             self.telemetry.refused("nothing could be submitted, all messages come again", error)
-            return {}
+            return []
         except Exception as error:  # noqa: BLE001 whatever was claimed is protected by its claim
             _log.error("unexpected error, all messages come again: %s", where(error))
-            return {}
-        self.telemetry.submissions(self.kind, results.values())
+            return []
+        self.telemetry.submissions(self.kind, results)
         return results
 
     def _lay_aside(self, record: Record, reason: str) -> list[str]:

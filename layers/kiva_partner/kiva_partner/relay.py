@@ -11,14 +11,14 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import batched, chain
 from pathlib import Path
 from typing import Any
 
 from .client import KivaClient, KivaSession, Problem, Remaining
-from .errors import InvalidMessage, Misconfigured, NotSent, OutcomeUnknown, Rejected
+from .errors import InvalidMessage, Misconfigured, NotSent, OutcomeUnknown, Rejected, Violation
 from .ledger import ClaimResult, Ledger, Outcome, Row, State
 from .messages import Kind, Photo, Submission
 from .settings import Settings
@@ -47,7 +47,11 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one submission in this pass. `new` tells an outcome of this pass from one that stood before."""
+    """What became of one submission in this pass.
+
+    `new` tells an outcome of this pass from one that stood before; `violations` are the rules that an INVALID one
+    breaks.
+    """
 
     submission: Submission
     verdict: Verdict
@@ -55,6 +59,7 @@ class Result:
     outcome: Outcome | None = None
     reason: str = ""
     new: bool = False
+    violations: tuple[Violation, ...] = ()
 
 
 LoadPhoto = Callable[[Photo], str]
@@ -79,18 +84,21 @@ class Relay:
         self._load_photo = load_photo
         self._clock = clock
 
-    def submit(self, kind: Kind, submissions: Sequence[Submission], remaining: Remaining) -> dict[str, Result]:
-        """Send what may be sent; `remaining` gives the invocation's seconds. One result for each reference.
+    def submit(self, kind: Kind, submissions: Sequence[Submission], remaining: Remaining) -> list[Result]:
+        """Send what may be sent; `remaining` gives the invocation's seconds. A result for each submission, in order.
 
         Raises:
             NotSent, Misconfigured: before anything was claimed; every submission may come again.
         """
-        results, unique = _without_repeats(submissions)
+        first: dict[str, Submission] = {}
+        for submission in submissions:
+            first.setdefault(submission.reference, submission)
+        results: dict[str, Result] = {}
         with self._client.session(remaining) as kiva:
             kiva.obtain_token(kind.scope)
             stop = ""
             with ThreadPoolExecutor(self._settings.parallel_calls) as threads:
-                for wave in batched(self._calls(kind, unique), self._settings.parallel_calls):
+                for wave in batched(self._calls(kind, first.values()), self._settings.parallel_calls):
                     if not kiva.has_time():
                         stop = "no time left in this invocation"
                     if stop:
@@ -99,7 +107,7 @@ class Relay:
                     done = self._wave(kind, kiva, threads, wave, remaining)
                     results.update(done)
                     stop = _reason_to_stop(done.values())
-        return results
+        return [_result_of(each, first[each.reference], results[each.reference]) for each in submissions]
 
     def _calls(self, kind: Kind, submissions: Iterable[Submission]) -> list[list[Submission]]:
         """Pack submissions into calls. A report holds each loan once, as does the CSV that Kiva makes of it."""
@@ -182,24 +190,22 @@ class Relay:
                 try:
                     content = {**content, "image_encoded": self._load_photo(submission.photo)}
                 except InvalidMessage as error:
-                    results[submission.reference] = Result(submission, Verdict.INVALID, reason=str(error))
+                    results[submission.reference] = Result(
+                        submission, Verdict.INVALID, reason=str(error), violations=error.violations
+                    )
                     continue
             contents[submission.reference] = content
         return contents
 
 
-def _without_repeats(submissions: Sequence[Submission]) -> tuple[dict[str, Result], list[Submission]]:
-    """One submission for each reference. The same one twice is one; another content under its reference conflicts."""
-    first: dict[str, Submission] = {}
-    results = {}
-    for submission in submissions:
-        known = first.setdefault(submission.reference, submission)
-        if known.fingerprint != submission.fingerprint:
-            # Which of the two is meant? Nobody here can tell, so neither goes out.
-            results[submission.reference] = Result(
-                submission, Verdict.CONFLICT, reason="its reference came twice at the same time, with different content"
-            )
-    return results, [each for each in first.values() if each.reference not in results]
+def _result_of(submission: Submission, first: Submission, result: Result) -> Result:
+    """The same submission twice is one; another content under its reference had to give way to the one before it."""
+    if submission is first:
+        return result
+    if submission.fingerprint == first.fingerprint:
+        return replace(result, submission=submission, new=False)
+    reason = "its reference came with other content in the same batch; correct that in PA2, or use a new reference"
+    return Result(submission, Verdict.CONFLICT, reason=reason)
 
 
 def _all(submissions: Iterable[Submission], verdict: Verdict, reason: str) -> dict[str, Result]:
@@ -226,7 +232,8 @@ def _not_ours(submission: Submission, claim: ClaimResult, row: Row | None) -> Re
                 f"its reference belongs to other content, which is {state}; correct that in PA2, or use a new reference"
             )
             return Result(submission, Verdict.CONFLICT, state, outcome, reason)
-    return Result(submission, Verdict.STANDS, state, outcome, new=claim is ClaimResult.EXPIRED)
+    new = claim is ClaimResult.EXPIRED and state is State.UNKNOWN
+    return Result(submission, Verdict.STANDS, state, outcome, new=new)
 
 
 def _after_sending(submission: Submission, outcome: Outcome, *, lost: bool) -> Result:
