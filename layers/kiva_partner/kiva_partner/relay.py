@@ -250,31 +250,33 @@ def _send(
     call_id = uuid.uuid4().hex
     try:
         outcomes = _post(kind, kiva, call, [contents[each.reference] for each in call], call_id)
-    except Rejected as refusal:
-        if len(call) > 1 and refusal.status in HALVING_STATUSES:
+    except Exception as error:  # noqa: BLE001 whatever it is, it came after the claim and has to be written down
+        if isinstance(error, Rejected) and error.status in HALVING_STATUSES and len(call) > 1:
             middle = len(call) // 2
             yield from _send(kind, kiva, call[:middle], contents)
             yield from _send(kind, kiva, call[middle:], contents)
             return
-        reason = f"{refusal}: {masked(refusal.text, call)}" if refusal.text else str(refusal)
-        outcomes = [Outcome(State.REJECTED, reason, http_status=refusal.status, call_id=call_id)] * len(call)
-    except NotSent as delay:
-        again = Outcome(
-            State.RETRY, str(delay), http_status=delay.status, call_id=call_id, retry_after=delay.retry_after
-        )
-        outcomes = [again] * len(call)
-    except Misconfigured as mistake:
-        _log.error("Kiva cannot be used as this is configured: %s", mistake)
-        outcomes = [Outcome(State.RETRY, str(mistake), call_id=call_id, misconfigured=True)] * len(call)
-    except OutcomeUnknown as doubt:
-        outcomes = [Outcome(State.UNKNOWN, str(doubt), http_status=doubt.status, call_id=call_id)] * len(call)
-    except Exception as error:  # noqa: BLE001
-        # A fault of ours, after the claim: bytes may have left, so this too is a doubt and never a retry.
-        _log.error("unexpected error while sending: %s", where(error))
-        outcomes = [Outcome(State.UNKNOWN, f"unexpected {type(error).__name__} while sending", call_id=call_id)] * len(
-            call
-        )
+        outcomes = [_outcome_of(error, call, call_id)] * len(call)
     yield from zip(call, outcomes, strict=True)
+
+
+def _outcome_of(error: Exception, call: Sequence[Submission], call_id: str) -> Outcome:
+    """What an error says about the submissions of a call."""
+    match error:
+        case Rejected():
+            reason = f"{error}: {masked(error.text, call)}" if error.text else str(error)
+            return Outcome(State.REJECTED, reason, http_status=error.status, call_id=call_id)
+        case NotSent():
+            seconds = error.retry_after
+            return Outcome(State.RETRY, str(error), http_status=error.status, call_id=call_id, retry_after=seconds)
+        case Misconfigured():
+            _log.error("Kiva cannot be used as this is configured: %s", error)
+            return Outcome(State.RETRY, str(error), call_id=call_id, misconfigured=True)
+        case OutcomeUnknown():
+            return Outcome(State.UNKNOWN, str(error), http_status=error.status, call_id=call_id)
+    # A fault of ours: bytes may have left, so this too is a doubt and never a retry.
+    _log.error("unexpected error while sending: %s", where(error))
+    return Outcome(State.UNKNOWN, f"unexpected {type(error).__name__} while sending", call_id=call_id)
 
 
 def _post(
