@@ -98,7 +98,7 @@ TABLE = [
     Bad("not_pictured too short", "loan_draft", as_group, "$.not_pictured", "one value for each"),
     Bad("individual in a group", "loan_draft", changed(group_name=CANARY), "$.group_name", "must be absent"),
     Bad("no photo", "loan_draft", changed(image_encoded=NO_PHOTO), "$.image_encoded", "PNG, JPEG or GIF"),
-    Bad("no such photo", "loan_draft", changed(photo=NO_SUCH_PHOTO), "$.photo", "names no object"),
+    Bad("no such photo", "loan_draft", changed(photo=NO_SUCH_PHOTO), "$.photo.s3_key", "names no object"),
     Bad("photo by http", "journal_update", told(image_url=f"http://x.test/{CANARY}"), f"{JOURNAL}.image_url", "https"),
     Bad("nested deep", "journal_update", lambda _: DEEP, "$", "is nested too deeply"),
 ]  # fmt: skip
