@@ -57,8 +57,7 @@ def submission(kind: str, reference: str) -> Response[str]:
     if row := ledger.read(found, name):
         return _ok({**api.show(row), **_versions(row)})
     if references := ledger.read_receipt(found, name):
-        rows = ledger.read_all(found, references)
-        return _ok(api.summary(found, name, (rows[each] for each in references if each in rows)))
+        return _ok(api.summary(found, name, ledger.read_all(found, references).values()))
     return _response(api.not_found("No submission of this kind has this reference"))
 
 

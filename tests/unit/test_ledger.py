@@ -269,6 +269,22 @@ def test_many_are_read_at_once_and_missing_ones_left_out(ledger, rules):
     assert set(ledger.read_all(Kind.REPAYMENT, [*references, "none"])) == set(references)
 
 
+class Shuffling(Counting):
+    """The real client, but BatchGetItem answers in another order than it was asked, as AWS's may; moto's never does."""
+
+    def batch_get_item(self, **arguments):
+        answer = self._client.batch_get_item(**arguments)
+        return {**answer, "Responses": {name: items[::-1] for name, items in answer["Responses"].items()}}
+
+
+def test_many_come_in_the_order_in_which_they_were_asked_for(table, clock, rules):
+    shuffling = Ledger(lambda: Shuffling(table), "ledger", "stage#9001", clock=clock)
+    submissions = repayments(rules, *"bac")
+    shuffling.enqueue(submissions)
+    references = [each.reference for each in submissions]
+    assert list(shuffling.read_all(Kind.REPAYMENT, references)) == references
+
+
 def test_a_list_comes_in_pages_the_latest_first(ledger, rules, clock):
     for number in range(5):
         ledger.enqueue([draft(rules, f"L-{number}")])

@@ -82,7 +82,7 @@ class Intake:
             return _problem(415, "unsupported-media-type", "The message must be application/json")
         document = decode(_body(event))
         message = parse_json(self.kind, document, self.settings.rules)
-        known = self.ledger.read_all(self.kind, [each.reference for each in message.submissions])
+        known = self._rows(message)
         if taken := [each.reference for each in message.submissions if _is_taken(each, known.get(each.reference))]:
             return conflict(taken)
         standing = [row for each in message.submissions if (row := known.get(each.reference)) and _is_same(each, row)]
@@ -112,10 +112,7 @@ class Intake:
         """The queue first: a crash right after leaves a message that will be submitted, not a row that never is."""
         self.sqs().send_message(QueueUrl=self.settings.queue_url, MessageBody=text)
         self.ledger.enqueue(message.submissions)
-        if message.reference != message.submissions[0].reference:
-            self.ledger.write_receipt(message)
-        rows = self.ledger.read_all(self.kind, [each.reference for each in message.submissions])
-        return self._answer(message, list(rows.values()), {}, accepted=True)
+        return self._receive(message, {}, accepted=True)
 
     def _submit_now(self, message: Message, text: str, remaining: Remaining) -> Answer:
         try:
@@ -130,10 +127,16 @@ class Intake:
             return conflict(conflicts)
         if any(result.verdict is Verdict.AGAIN for result in results):
             return self._queue(message, text)
+        return self._receive(message, {"Preference-Applied": "wait"})
+
+    def _receive(self, message: Message, headers: Mapping[str, str], *, accepted: bool = False) -> Answer:
+        """Answer for a message that was taken in, and see to it that its own reference can be looked up."""
         if message.reference != message.submissions[0].reference:
             self.ledger.write_receipt(message)
-        rows = self.ledger.read_all(self.kind, [each.reference for each in message.submissions])
-        return self._answer(message, list(rows.values()), {"Preference-Applied": "wait"})
+        return self._answer(message, list(self._rows(message).values()), headers, accepted=accepted)
+
+    def _rows(self, message: Message) -> dict[str, Row]:
+        return self.ledger.read_all(self.kind, [each.reference for each in message.submissions])
 
     def _answer(
         self, message: Message, rows: Sequence[Row], headers: Mapping[str, str], *, accepted: bool = False

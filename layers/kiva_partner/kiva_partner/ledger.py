@@ -254,8 +254,8 @@ class Ledger:
         return _row(item) if item else None
 
     def read_all(self, kind: Kind, references: Sequence[str]) -> dict[str, Row]:
-        """Many submissions, as of now; those without a row are left out."""
-        rows = {}
+        """Many submissions, as of now, in the order asked for; those without a row are left out."""
+        rows: dict[str, Row] = {}
         for some in batched(dict.fromkeys(references), 100):
             wanted: Any = {
                 self._table: {
@@ -274,7 +274,8 @@ class Ledger:
                 self._sleep(BACKOFF_SECONDS * 2**attempt)
             else:
                 raise TimeoutError("DynamoDB leaves keys of a BatchGetItem unprocessed")
-        return rows
+        # DynamoDB answers in any order it likes.
+        return {reference: rows[reference] for reference in references if reference in rows}
 
     def list_by_state(self, kind: Kind, state: State, *, limit: int = 100, cursor: str | None = None) -> Page:
         """Submissions of a kind in a state, the latest change first (an index: up to a second behind)."""
