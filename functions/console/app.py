@@ -45,7 +45,7 @@ def _explain(error: SubmissionError) -> Response[str]:
 
 
 def _apologise(error: Exception) -> Response[str]:
-    runtime.telemetry().unexpected(error)
+    runtime.telemetry().unexpected("the console could not answer", error)
     return _response(api.server_problem())
 
 

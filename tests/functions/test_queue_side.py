@@ -24,9 +24,12 @@ def test_a_batch_delivered_again_is_answered_from_the_ledger(function, deployed)
     assert len(deployed.sent) == 1
 
 
-def test_an_invalid_message_goes_to_the_dead_letters_at_once_and_its_neighbours_to_kiva(function, deployed, waiting):
+def test_an_invalid_message_goes_to_the_dead_letters_at_once_and_its_neighbours_to_kiva(
+    function, deployed, waiting, capsys
+):
     assert function.batch(function.message("L-1"), "{", function.message("L-2")) == []
     (letter,) = waiting("dead letters")
+    assert '"DeadLetter":[1.0]' in capsys.readouterr().out
     assert letter["Body"] == "{"
     assert letter["MessageAttributes"]["Reason"]["StringValue"].startswith("$: is not JSON")
     assert letter["MessageAttributes"]["SourceMessageId"]["StringValue"] == "m1"
@@ -87,9 +90,10 @@ def test_a_message_too_long_for_its_reason_is_kept_in_the_bucket(function, deplo
     assert deployed.sent == []
 
 
-def test_a_dead_letter_queue_that_takes_nothing_loses_nothing(function, deployed, queue_urls):
+def test_a_dead_letter_queue_that_takes_nothing_loses_nothing(function, deployed, queue_urls, capsys):
     boto3.client("sqs").delete_queue(QueueUrl=queue_urls[1])
     assert function.batch("{", function.message("L-1")) == ["m0"]
+    assert '"DeadLetter"' not in capsys.readouterr().out
 
 
 def test_without_a_token_every_message_comes_again_and_nothing_is_claimed(function, deployed, console):

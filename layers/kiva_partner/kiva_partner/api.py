@@ -19,7 +19,7 @@ from .errors import InvalidMessage, NotSent, SubmissionError, Violation
 from .ledger import Ledger, Row, State
 from .messages import MAX_MESSAGE_BYTES, Kind, Message, Submission, parse_json
 from .photos import Image, read_image
-from .relay import Relay, Verdict, where
+from .relay import Relay, Verdict
 from .settings import Settings
 from .strict_json import decode, encode
 from .telemetry import Telemetry
@@ -73,7 +73,7 @@ class Intake:
                 self.telemetry.refused("a message could not be taken in", error)
             return problem(error)
         except Exception as error:  # noqa: BLE001 a client gets a problem detail, whatever happens
-            _log.error("unexpected error while taking a message in: %s", where(error))
+            self.telemetry.unexpected("a message could not be taken in", error)
             return server_problem()
 
     def _take_in(self, event: Mapping[str, Any], remaining: Remaining) -> Answer:

@@ -5,6 +5,7 @@ API answers. They name fields, statuses and settings.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class SubmissionError(Exception):
@@ -62,3 +63,12 @@ class OutcomeUnknown(SubmissionError):
 
 class Misconfigured(SubmissionError):
     """Credentials, scopes or settings are wrong, so every message would fail alike: raise the alarm, let them wait."""
+
+
+def where(error: BaseException) -> str:
+    """Class and place of an error, for the log. Its text is left out: it may hold what was being handled."""
+    frame = error.__traceback__
+    while frame and frame.tb_next:
+        frame = frame.tb_next
+    place = f" at {Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}" if frame else ""
+    return f"{type(error).__name__}{place}"

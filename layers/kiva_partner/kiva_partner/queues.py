@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .client import Remaining
 from .errors import InvalidMessage, Misconfigured, NotSent
 from .messages import MAX_MESSAGE_BYTES, Kind, Message, parse
-from .relay import Relay, Result, Verdict, where
+from .relay import Relay, Result, Verdict
 from .settings import Settings
 from .telemetry import Telemetry
 
@@ -50,9 +50,10 @@ class DeadLetters:
     def put(self, record: Record, kind: Kind, reason: str) -> None:
         """Lay the message aside with the reason. A body too large for that is kept in the bucket."""
         body = record["body"]
-        if len(body.encode("utf-8", "surrogatepass")) > MAX_MESSAGE_BYTES:
+        in_bytes = body.encode("utf-8", "surrogatepass")
+        if len(in_bytes) > MAX_MESSAGE_BYTES:
             key = f"{DEAD_LETTER_PREFIX}{record['messageId']}"
-            self._s3().put_object(Bucket=self._bucket, Key=key, Body=body.encode("utf-8", "surrogatepass"))
+            self._s3().put_object(Bucket=self._bucket, Key=key, Body=in_bytes)
             body = json.dumps({"body_in_bucket": key})
         attributes = {"Reason": reason[:MAX_REASON], "Kind": kind.value, "SourceMessageId": record["messageId"]}
         self._sqs().send_message(
@@ -103,7 +104,7 @@ class Consumer:
             self.telemetry.refused("nothing could be submitted, all messages come again", error)
             return []
         except Exception as error:  # noqa: BLE001 whatever was claimed is protected by its claim
-            _log.error("unexpected error, all messages come again: %s", where(error))
+            self.telemetry.unexpected("nothing could be submitted, all messages come again", error)
             return []
         self.telemetry.submissions(self.kind, results)
         return results
@@ -111,12 +112,12 @@ class Consumer:
     def _lay_aside(self, record: Record, reason: str) -> list[str]:
         """The ids of messages that have to come again because even laying aside failed."""
         _log.warning("message %s goes to the dead-letter queue: %s", record["messageId"], reason[:MAX_REASON])
-        self.telemetry.count("DeadLetter")
         try:
             self.dead_letters.put(record, self.kind, reason)
         except Exception as error:  # noqa: BLE001 it stays in its queue and is tried again
-            _log.error("the dead-letter queue does not take message %s: %s", record["messageId"], where(error))
+            self.telemetry.unexpected(f"the dead-letter queue does not take message {record['messageId']}", error)
             return [record["messageId"]]
+        self.telemetry.count("DeadLetter")
         return []
 
 

@@ -14,11 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import batched, chain
-from pathlib import Path
 from typing import Any
 
 from .client import KivaClient, KivaSession, Problem, Remaining
-from .errors import InvalidMessage, Misconfigured, NotSent, OutcomeUnknown, Rejected, Violation
+from .errors import InvalidMessage, Misconfigured, NotSent, OutcomeUnknown, Rejected, Violation, where
 from .ledger import ClaimResult, Ledger, Outcome, Row, State
 from .messages import Kind, Photo, Submission
 from .settings import Settings
@@ -316,15 +315,6 @@ def _repayment_outcome(upload_id: str, problem: Problem | None, call: Sequence[S
     if problem.severity == "error":
         return Outcome(State.REJECTED, "Kiva took the upload but refused this row", kiva, shown, call_id=call_id)
     return Outcome(State.ACCEPTED, "", kiva, shown, call_id=call_id)
-
-
-def where(error: BaseException) -> str:
-    """Class and place of an error, for the log. Its text is left out: it may hold what was being handled."""
-    frame = error.__traceback__
-    while frame and frame.tb_next:
-        frame = frame.tb_next
-    place = f" at {Path(frame.tb_frame.f_code.co_filename).name}:{frame.tb_lineno}" if frame else ""
-    return f"{type(error).__name__}{place}"
 
 
 _TEXT_FIELDS = frozenset(

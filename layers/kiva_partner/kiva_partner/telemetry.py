@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
-from .errors import Misconfigured, SubmissionError
+from .errors import Misconfigured, SubmissionError, where
 from .ledger import Row, State
 from .messages import Kind
-from .relay import Result, Verdict, where
+from .relay import Result, Verdict
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -78,9 +78,9 @@ class Telemetry:
         self._logger.error("%s: %s", what, error)
         self.count("Misconfigured", int(isinstance(error, Misconfigured)))
 
-    def unexpected(self, error: Exception) -> None:
-        """A fault of ours: its class and place, for its text may hold anything."""
-        self._logger.error("unexpected error: %s", where(error))
+    def unexpected(self, what: str, error: Exception) -> None:
+        """A fault of ours or of AWS stopped something: its class and place, for its text may hold anything."""
+        self._logger.error("%s: unexpected %s", what, where(error))
 
     def count(self, name: str, number: int = 1) -> None:
         """Add to a metric of this invocation."""
