@@ -24,7 +24,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
-from .errors import Misconfigured, NotSent, OutcomeUnknown, Rejected, SubmissionError
+from .errors import Misconfigured, NotSent, OutcomeUnknown, Rejected
+from .messages import Kind
 from .settings import Settings
 from .strict_json import encode
 from .tokens import ANSWER_SECONDS, TokenProvider
@@ -145,12 +146,12 @@ class KivaSession:
 
     def post_loan_draft(self, draft: Mapping[str, Any]) -> DraftAnswer:
         """Create one draft. Raises SubmissionError, see `_meaning`."""
-        answer = self._post("loan_draft", "create:loan_draft", draft)
+        answer = self._post("loan_draft", Kind.LOAN_DRAFT.scope, draft)
         return DraftAnswer(_reference(answer, "loan_draft_uuid", r"[0-9A-Za-z-]{8,64}"))
 
     def post_journals(self, journals: Sequence[Mapping[str, Any]]) -> JournalsAnswer:
         """Archive journals, all in one call. Raises SubmissionError, see `_meaning`."""
-        answer = self._post("journals", "create:journal_update", {"journals": journals})
+        answer = self._post("journals", Kind.JOURNAL_UPDATE.scope, {"journals": journals})
         url = answer.get("confirm_url")
         return JournalsAnswer(
             archive_id=_reference(answer, "archive_id", r"[0-9A-Za-z-]{1,64}"),
@@ -159,7 +160,7 @@ class KivaSession:
 
     def post_repayments(self, repayments: Sequence[Mapping[str, Any]]) -> RepaymentsAnswer:
         """Report repayments, all in one upload. Raises SubmissionError, see `_meaning`."""
-        answer = self._post("repayments", "create:repayment", {"repayments": repayments})
+        answer = self._post("repayments", Kind.REPAYMENT.scope, {"repayments": repayments})
         upload_id = _reference(answer, "upload_id", r"[0-9A-Za-z-]{1,64}")
         return RepaymentsAnswer(upload_id, tuple(_problems(answer.get("problems"))))
 
@@ -264,11 +265,9 @@ class KivaSession:
         if response.status_code != 200:  # noqa: PLR2004
             raise NotSent(f"Kiva answered HTTP {response.status_code}", status=response.status_code)
         try:
-            return _object(_read(response, MAX_LOANS_ANSWER_BYTES))
+            return _answer_of(response, MAX_LOANS_ANSWER_BYTES)
         except OutcomeUnknown as error:
             raise NotSent(str(error)) from None
-        except requests.RequestException as error:
-            raise NotSent(f"Kiva's answer broke off: {type(error).__name__}") from None
 
     def _may_be_shown(self, url: str) -> bool:
         """A person will click it: https on a host of Kiva, or the host that was called (the sandbox)."""
@@ -394,27 +393,26 @@ def _read(response: requests.Response, limit: int) -> bytes:
 def _success(response: requests.Response) -> dict[str, Any]:
     """A 2xx proves nothing by itself: only a readable object that does not deny success goes on."""
     status = response.status_code
-    try:
-        answer = _object(_read(response, MAX_ANSWER_BYTES))
-    except requests.RequestException as error:
-        raise OutcomeUnknown(f"Kiva's answer broke off: {type(error).__name__}", status=status) from None
-    except OutcomeUnknown as error:
-        raise OutcomeUnknown(str(error), status=status) from None
+    answer = _answer_of(response, MAX_ANSWER_BYTES)
     if answer.get("code", "api.success") != "api.success":
         raise OutcomeUnknown(f"Kiva answered HTTP {status}, but its code is not api.success", status=status)
     return answer
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _answer_of(response: requests.Response, limit: int) -> dict[str, Any]:
+    """The JSON object in an answer of at most `limit` bytes, names in snake_case. Raises OutcomeUnknown without one."""
+    status = response.status_code
     try:
-        answer = msgspec.json.decode(body)
+        answer = msgspec.json.decode(_read(response, limit))
+    except requests.RequestException as error:
+        raise OutcomeUnknown(f"Kiva's answer broke off: {type(error).__name__}", status=status) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise OutcomeUnknown("Kiva's answer is not JSON") from None
+        raise OutcomeUnknown("Kiva's answer is not JSON", status=status) from None
     # Kiva's own library types some answers as a list of the object.
     if isinstance(answer, list) and len(answer) == 1:
         answer = answer[0]
     if not isinstance(answer, dict):
-        raise OutcomeUnknown("Kiva's answer is not a JSON object")
+        raise OutcomeUnknown("Kiva's answer is not a JSON object", status=status)
     return {_snake_case(name): _in_snake_case(value) for name, value in answer.items()}
 
 
@@ -434,10 +432,9 @@ def _in_snake_case(value: Any) -> Any:
 
 def _canonical(row: Any) -> Any:
     """Kiva calls the name of an activity `activity`, in its Swagger page `activityName`."""
-    if isinstance(row, dict) and "activity_name" in row:
-        row = {**row, "activity": row["activity_name"]}
-        del row["activity_name"]
-    return row
+    if not isinstance(row, dict):
+        return row
+    return {"activity" if name == "activity_name" else name: value for name, value in row.items()}
 
 
 def _reference(answer: Mapping[str, Any], name: str, shape: str) -> str:
@@ -458,8 +455,8 @@ def _problems(rows: Any) -> Iterator[Problem]:
 def _refusal_text(response: requests.Response) -> str:
     """Kiva's or its gateway's own wording, unmasked, 2,000 characters at most."""
     try:
-        answer = _object(_read(response, MAX_ANSWER_BYTES))
-    except (SubmissionError, requests.RequestException):
+        answer = _answer_of(response, MAX_ANSWER_BYTES)
+    except OutcomeUnknown:
         return ""
     texts = (answer.get(name) for name in ("message", "error_description", "error"))
     return next((text[:2000] for text in texts if isinstance(text, str) and text), "")
