@@ -1,7 +1,7 @@
 """The environment of a function, read once into a frozen object that names everything missing or contradictory."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
@@ -151,15 +151,10 @@ def _contradictions(settings: Settings, confirmed: str) -> list[str]:
         mistakes.append("KIVA_ENVIRONMENT is production but KIVA_PRODUCTION_CONFIRMED is not yes")
     for name, url in urls.items():
         host = (urlsplit(url).hostname or "").rstrip(".")  # DNS knows the same host with a dot behind it
-        for wrong, what in _unsuitable(settings.environment):
-            if wrong(host):
-                mistakes.append(f"{name} is {what} but KIVA_ENVIRONMENT is {settings.environment}")
+        if production and "stag" in host:
+            mistakes.append(f"{name} is a test host but KIVA_ENVIRONMENT is {settings.environment}")
+        if not production and host in PRODUCTION_HOSTS:
+            mistakes.append(f"{name} is a production host of Kiva but KIVA_ENVIRONMENT is {settings.environment}")
         if settings.environment != "sandbox" and not url.startswith("https://"):
             mistakes.append(f"{name} is not https but KIVA_ENVIRONMENT is {settings.environment}")
     return mistakes
-
-
-def _unsuitable(environment: str) -> list[tuple[Callable[[str], bool], str]]:
-    is_production: tuple[Callable[[str], bool], str] = (PRODUCTION_HOSTS.__contains__, "a production host of Kiva")
-    is_test: tuple[Callable[[str], bool], str] = (lambda host: "stag" in host, "a test host")
-    return {"production": [is_test], "stage": [is_production], "sandbox": [is_production]}[environment]
