@@ -250,11 +250,12 @@ class TokenProvider:
 
     def _renewed(self, window: float) -> Token:
         """The lease is ours: look once more, then ask Kiva. A failure is only a warning while the old token is good."""
-        shared = self._load()
+        stored = self._stored()
+        shared = self._unless_refused(stored)
         if shared and shared.lasts(window, self._clock()):
             return shared
         try:
-            self._refuse_hasty_renewal()
+            self._refuse_hasty_renewal(stored)
             token = self._fetch()
         except (NotSent, Misconfigured) as error:
             if shared and shared.lasts(0, self._clock()):
@@ -268,15 +269,18 @@ class TokenProvider:
         return token
 
     def _load(self) -> Token | None:
-        """The shared token, unless it is for another stage or partner, or is the one that Kiva refused."""
-        token = _from_text(self._store.load() or "", self._settings)
-        if token is None or token.value == self._refused:
-            return None
-        return token
+        """The shared token, if it may be used."""
+        return self._unless_refused(self._stored())
 
-    def _refuse_hasty_renewal(self) -> None:
+    def _stored(self) -> Token | None:
+        """The shared token, unless it is for another stage or partner."""
+        return _from_text(self._store.load() or "", self._settings)
+
+    def _unless_refused(self, token: Token | None) -> Token | None:
+        return None if token is None or token.value == self._refused else token
+
+    def _refuse_hasty_renewal(self, stored: Token | None) -> None:
         """A refused token that is younger than a minute means that new ones are refused too: stop, and say so."""
-        stored = _from_text(self._store.load() or "", self._settings)
         if stored and stored.value == self._refused and self._clock() - stored.obtained_at < FORCED_RENEWAL_INTERVAL:
             raise Misconfigured("Kiva refuses a token that it gave out less than a minute ago")
 
