@@ -109,20 +109,9 @@ def aws(service: str) -> Callable[[], Any]:
 
 def forget() -> None:
     """Forget everything built so far (for tests, which change the environment)."""
-    for built in (
-        settings,
-        telemetry,
-        consumer,
-        intake,
-        relay,
-        ledger,
-        client,
-        tokens,
-        _tls,
-        _aws_session,
-        _aws_client,
-    ):
-        built.cache_clear()
+    for built in globals().values():
+        if hasattr(built, "cache_clear"):
+            built.cache_clear()
 
 
 @cache
