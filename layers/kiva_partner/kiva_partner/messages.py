@@ -7,13 +7,12 @@ follow Kiva's Partner API (partner portal: "Draft loans", "Post journals", "Repo
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -48,39 +47,6 @@ class Kind(StrEnum):
 
 class Money(Decimal):
     """An amount in the loan's currency, to the cent: never negative, never through a float."""
-
-
-class Photo(NamedTuple):
-    """A photo that travels outside its message (a claim check): `s3_key` in the payload bucket, below `photos/`."""
-
-    s3_key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """One thing that Kiva must take once.
-
-    `content` is the JSON object as Kiva gets it (for a draft without its photo when `photo` is set), `fingerprint` a
-    SHA-256 over it, `warnings` what PA2 will want mended although Kiva takes it, `period` the month a repayment is for.
-    """
-
-    kind: Kind
-    reference: str
-    loan_id: str
-    content: dict[str, Any]
-    fingerprint: str
-    warnings: tuple[str, ...] = ()
-    photo: Photo | None = None
-    period: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A valid message: its `reference` names it as a whole, its submissions each have one of their own."""
-
-    kind: Kind
-    reference: str
-    submissions: tuple[Submission, ...]
 
 
 # --- the schema of what producers send ------------------------------------------------------------------------------
@@ -133,8 +99,8 @@ class Instalment(_Strict, frozen=True, kw_only=True):
     interest: Money | UnsetType = UNSET
 
 
-class PhotoTicket(_Strict, frozen=True, kw_only=True):
-    """Where the photo lies: a key of the stack's payload bucket, below `photos/`."""
+class Photo(_Strict, frozen=True):
+    """A photo that travels outside its message (a claim check): a key of the payload bucket, below `photos/`."""
 
     s3_key: Annotated[str, Meta(pattern=_S3_KEY)]
 
@@ -159,7 +125,7 @@ class LoanDraft(_Strict, frozen=True, kw_only=True):
     internal_loan_id: Id | UnsetType = UNSET
     not_pictured: Annotated[list[bool], Meta(min_length=1)] | UnsetType = UNSET
     image_encoded: Annotated[str, Meta(description="data URI with base64 of a PNG, JPEG or GIF")] | UnsetType = UNSET
-    photo: PhotoTicket | UnsetType = UNSET
+    photo: Photo | UnsetType = UNSET
 
 
 class Journal(_Strict, frozen=True, kw_only=True):
@@ -201,6 +167,36 @@ SCHEMAS: dict[Kind, type[LoanDraft | JournalUpdates | Repayments]] = {
     Kind.JOURNAL_UPDATE: JournalUpdates,
     Kind.REPAYMENT: Repayments,
 }
+
+
+# --- what becomes of it -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One thing that Kiva must take once.
+
+    `content` is the JSON object as Kiva gets it (for a draft without its photo when `photo` is set), `fingerprint` a
+    SHA-256 over it, `warnings` what PA2 will want mended although Kiva takes it, `period` the month a repayment is for.
+    """
+
+    kind: Kind
+    reference: str
+    loan_id: str
+    content: dict[str, Any]
+    fingerprint: str
+    warnings: tuple[str, ...] = ()
+    photo: Photo | None = None
+    period: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A valid message: its `reference` names it as a whole, its submissions each have one of their own."""
+
+    kind: Kind
+    reference: str
+    submissions: tuple[Submission, ...]
 
 
 # --- parsing --------------------------------------------------------------------------------------------------------
@@ -269,6 +265,7 @@ def _violation(text: str) -> Violation:
     return Violation(path, rule.replace("`", "").replace("Expected", "must be", 1))
 
 
+_NO_CLIENT_ID = "is missing; this partner reports with client ids"
 _LIST_OF = {"journals": Kind.JOURNAL_UPDATE, "repayments": Kind.REPAYMENT, "entreps": Kind.LOAN_DRAFT}
 
 
@@ -298,8 +295,9 @@ def _loan_draft(draft: LoanDraft, rules: PartnerRules) -> Message:
 
     content: dict[str, Any] = msgspec.to_builtins(draft, builtin_types=(Decimal, Money), enc_hook=_as_is)
     content.pop("reference", None)
-    ticket = content.pop("photo", None)
-    digest = ticket["s3_key"] if ticket else None
+    content.pop("photo", None)
+    photo = draft.photo or None
+    digest = photo.s3_key if photo else None
     if image:
         content["image_encoded"] = image.data_uri
         digest = image.s3_key
@@ -313,7 +311,7 @@ def _loan_draft(draft: LoanDraft, rules: PartnerRules) -> Message:
         # The photo counts by its own hash, so that a draft is the same with its photo inside or beside the message.
         fingerprint=_fingerprint({**content, "image_encoded": digest}),
         warnings=tuple(_draft_warnings(draft)),
-        photo=Photo(ticket["s3_key"]) if ticket else None,
+        photo=photo,
     )
     return Message(Kind.LOAN_DRAFT, reference, (submission,))
 
@@ -364,7 +362,7 @@ def _journal_updates(message: JournalUpdates, rules: PartnerRules) -> Message:
     violations = []
     if rules.needs_client_id:
         violations = [
-            Violation(f"$.journals[{index}].internal_client_id", "is missing; this partner reports with client ids")
+            Violation(f"$.journals[{index}].internal_client_id", _NO_CLIENT_ID)
             for index, journal in enumerate(message.journals)
             if journal.internal_client_id is UNSET
         ]
@@ -423,7 +421,7 @@ def _repayment_rules(message: Repayments, rules: PartnerRules, *, instalments: b
         yield Violation("$.period", "is missing; without a reference the reporting month (YYYY-MM) is needed")
     for index, row in enumerate(message.repayments):
         if rules.needs_client_id and row.client_id is UNSET:
-            yield Violation(f"$.repayments[{index}].client_id", "is missing; this partner reports with client ids")
+            yield Violation(f"$.repayments[{index}].client_id", _NO_CLIENT_ID)
         if instalments and no_reference and row.payment_id is UNSET:
             # Two equal payments in a month are real there, so the amount cannot tell them apart.
             yield Violation(f"$.repayments[{index}].payment_id", "is missing; instalments need it, or a reference")
@@ -459,10 +457,9 @@ def _list_message(kind: Kind, given: str | UnsetType, submissions: list[Submissi
 
 
 def _unique(path: str, field: str, keys: list[str], rule: str = "is twice in this message") -> Iterable[Violation]:
-    counts = Counter(keys)
     seen: set[str] = set()
     for index, key in enumerate(keys):
-        if counts[key] > 1 and key in seen:
+        if key in seen:
             yield Violation(f"{path}[{index}].{field}", rule)
         seen.add(key)
 
