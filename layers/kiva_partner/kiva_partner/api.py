@@ -202,15 +202,8 @@ def show(row: Row) -> dict[str, Any]:
     }
     if row.warnings:
         shown["warnings"] = list(row.warnings)
-    if outcome := row.outcome:
-        parts = {
-            "kiva": dict(outcome.kiva),
-            "problem": dict(outcome.problem or {}),
-            "reason": outcome.reason,
-            "http_status": outcome.http_status,
-            "call_id": outcome.call_id,
-        }
-        shown |= {name: value for name, value in parts.items() if value}
+    if row.outcome:
+        shown |= row.outcome.facts()
     return shown
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from itertools import batched
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
 
@@ -73,6 +73,17 @@ class Outcome:
     call_id: str = ""
     retry_after: float | None = None
     misconfigured: bool = False
+
+    def facts(self) -> dict[str, Any]:
+        """What is known besides the state, as plain values; what is not known is left out."""
+        known = {
+            "reason": self.reason,
+            "kiva": dict(self.kiva),
+            "problem": dict(self.problem or {}),
+            "http_status": self.http_status,
+            "call_id": self.call_id,
+        }
+        return {name: value for name, value in known.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +216,7 @@ class Ledger:
             late = " OR #state = :unknown" if outcome.state is State.ACCEPTED else ""
             fields: dict[str, Any] = {"outcome": _outcome_item(outcome)}
             if outcome.state.is_final:
-                fields["expires_at"] = int(self._clock() + KEEP_SETTLED.total_seconds())
+                fields["expires_at"] = self._end_of_keeping()
             updates.append(
                 self._update(
                     submission,
@@ -293,7 +304,7 @@ class Ledger:
             Item={
                 "pk": {"S": self._key(message.kind, message.reference, "message")},
                 "references": {"L": [{"S": each.reference} for each in message.submissions]},
-                "expires_at": {"N": str(int(self._clock() + KEEP_SETTLED.total_seconds()))},
+                "expires_at": {"N": str(self._end_of_keeping())},
             },
         )
 
@@ -330,6 +341,9 @@ class Ledger:
             cursor = page.cursor
             if cursor is None:
                 return
+
+    def _end_of_keeping(self) -> int:
+        return int(self._clock() + KEEP_SETTLED.total_seconds())
 
     # --- the one way in which rows change ---
 
@@ -455,15 +469,7 @@ def _start_of(cursor: str) -> dict[str, Any]:
 
 
 def _outcome_item(outcome: Outcome) -> dict[str, Any]:
-    item = {
-        "state": outcome.state,
-        "reason": outcome.reason,
-        "kiva": dict(outcome.kiva),
-        "problem": dict(outcome.problem) if outcome.problem else None,
-        "http_status": outcome.http_status,
-        "call_id": outcome.call_id,
-    }
-    return {name: value for name, value in item.items() if value}
+    return {"state": outcome.state, **outcome.facts()}
 
 
 def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -499,5 +505,5 @@ def _row(item: Mapping[str, Any]) -> Row:
     )
 
 
-def _absent(update: Mapping[str, Any]) -> Row:
+def _absent(update: Mapping[str, Any]) -> NoReturn:
     raise LookupError(f"the ledger has no row for {update['Key']['pk']['S']}")
