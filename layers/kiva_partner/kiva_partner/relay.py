@@ -101,10 +101,10 @@ class Relay:
                     if not kiva.has_time():
                         stop = "no time left in this invocation"
                     if stop:
-                        results.update(_all(chain(*wave), Verdict.AGAIN, stop))
+                        results |= {each.reference: Result(each, Verdict.AGAIN, reason=stop) for each in chain(*wave)}
                         continue
                     done = self._wave(kind, kiva, threads, wave, remaining)
-                    results.update(done)
+                    results |= done
                     stop = _reason_to_stop(done.values())
         return [_result_of(each, first[each.reference], results[each.reference]) for each in submissions]
 
@@ -137,8 +137,7 @@ class Relay:
         wave: Sequence[Sequence[Submission]],
         remaining: Remaining,
     ) -> dict[str, Result]:
-        results: dict[str, Result] = {}
-        contents = self._contents(wave, results)
+        contents, results = self._contents(chain(*wave))
         owner = uuid.uuid4().hex
         candidates = [each for each in chain(*wave) if each.reference in contents]
         claims = self._ledger.claim(candidates, owner, self._clock() + remaining() + LEASE_MARGIN)
@@ -178,12 +177,14 @@ class Relay:
                 )
             raise
 
-    def _contents(
-        self, wave: Sequence[Sequence[Submission]], results: dict[str, Result]
-    ) -> dict[str, Mapping[str, Any]]:
-        """What Kiva gets for each reference, photos put in. Loaded before the claim: a missing photo claims nothing."""
-        contents = {}
-        for submission in chain(*wave):
+    def _contents(self, submissions: Iterable[Submission]) -> tuple[dict[str, Mapping[str, Any]], dict[str, Result]]:
+        """What Kiva gets for each reference, photos put in; and a result for each whose photo is missing or is none.
+
+        Photos are loaded before the claim: a missing one claims nothing.
+        """
+        contents: dict[str, Mapping[str, Any]] = {}
+        results: dict[str, Result] = {}
+        for submission in submissions:
             content: Mapping[str, Any] = submission.content
             if submission.photo:
                 try:
@@ -194,7 +195,7 @@ class Relay:
                     )
                     continue
             contents[submission.reference] = content
-        return contents
+        return contents, results
 
 
 def _result_of(submission: Submission, first: Submission, result: Result) -> Result:
@@ -205,10 +206,6 @@ def _result_of(submission: Submission, first: Submission, result: Result) -> Res
         return replace(result, submission=submission, new=False)
     reason = "its reference came with other content in the same batch; correct that in PA2, or use a new reference"
     return Result(submission, Verdict.CONFLICT, reason=reason)
-
-
-def _all(submissions: Iterable[Submission], verdict: Verdict, reason: str) -> dict[str, Result]:
-    return {each.reference: Result(each, verdict, reason=reason) for each in submissions}
 
 
 def _reason_to_stop(done: Collection[Result]) -> str:
