@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 import requests
@@ -199,14 +199,11 @@ def _dead_letters(stack: Stack, kind: str) -> Iterator[tuple[str, str]]:
 
 
 def _look_into_the_sandbox(stack: Stack, books: Books) -> None:
-    with requests.Session() as session:
-        session.trust_env = False
-
-        def see(view: str) -> Any:
-            return session.get(f"{stack.sandbox}/_sandbox/{view}", timeout=10).json()
-
-        books.at_kiva = at_kiva(see("drafts")["data"], see("journals")["data"], see("uploads")["data"])
-        counters = see("counters")
+    drafts, journals, uploads = (
+        stack.ask_sandbox("GET", view).json()["data"] for view in ("drafts", "journals", "uploads")
+    )
+    books.at_kiva = at_kiva(drafts, journals, uploads)
+    counters = stack.ask_sandbox("GET", "counters").json()
     books.token_requests, books.calls = counters["token_requests"], counters["calls"]
 
 

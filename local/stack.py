@@ -90,9 +90,11 @@ class Stack:
         request = AWSRequest(method, self.api + path, data=body, headers=dict(headers or {}))
         SigV4Auth(Credentials("test", "test"), "execute-api", REGION).add_auth(request)
         prepared = request.prepare()
-        with requests.Session() as session:
-            session.trust_env = False
-            return session.request(method, prepared.url, data=body, headers=dict(prepared.headers), timeout=60)
+        return _send(method, prepared.url, data=body, headers=dict(prepared.headers), timeout=60)
+
+    def ask_sandbox(self, method: str, path: str) -> requests.Response:
+        """Look at what the imitation of Kiva has, or play a person in PA2. `path` is below `/_sandbox/`."""
+        return _send(method, f"{self.sandbox}/_sandbox/{path}", timeout=10)
 
     def physical_id(self, logical_id: str) -> str:
         """Return what AWS calls a resource of the template: a queue's URL, a table's or a function's name."""
@@ -277,16 +279,21 @@ def _start_sandbox(state: Path, host: str, port: int) -> None:
 
 def _wait_for(name: str, url: str, state: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    with requests.Session() as session:
-        session.trust_env = False
-        while processes.alive(name, state=state) and time.monotonic() < deadline:
-            with contextlib.suppress(requests.ConnectionError, requests.Timeout):
-                if session.get(url, timeout=1).ok:
-                    return
-            time.sleep(0.1)
+    while processes.alive(name, state=state) and time.monotonic() < deadline:
+        with contextlib.suppress(requests.ConnectionError, requests.Timeout):
+            if _send("GET", url, timeout=1).ok:
+                return
+        time.sleep(0.1)
     ended = "does not answer" if processes.alive(name, state=state) else "ended"
     log = (state / f"{name}.log").read_text(errors="replace")
     raise StackError(f"{name} was started but {ended}. It said last:\n{processes.tail(log)}")
+
+
+def _send(method: str, url: str, **arguments: Any) -> requests.Response:
+    """Ask a server of this machine, past whatever proxy the environment names."""
+    with requests.Session() as session:
+        session.trust_env = False
+        return session.request(method, url, **arguments)
 
 
 def _environment() -> dict[str, str]:

@@ -185,15 +185,11 @@ class World:
 
     def sandbox(self, view: str) -> Any:
         """One of the sandbox's own views."""
-        with requests.Session() as session:
-            session.trust_env = False
-            return session.get(f"{self.stack.sandbox}/_sandbox/{view}", timeout=10).json()
+        return self.stack.ask_sandbox("GET", view).json()
 
     def publish(self, uuid: str) -> None:
         """Publish a draft, as its coordinator would in PA2."""
-        with requests.Session() as session:
-            session.trust_env = False
-            session.post(f"{self.stack.sandbox}/_sandbox/drafts/{uuid}/publish", timeout=10).raise_for_status()
+        self.stack.ask_sandbox("POST", f"drafts/{uuid}/publish").raise_for_status()
 
     def at_kiva(self, kind: str, loan_id: str) -> list[Any]:
         """Everything that arrived at Kiva for a loan: draft bodies, journals, or rows of uploads."""
