@@ -1,0 +1,66 @@
+"""The one table of this tier: what was tried, and what it did to the promise. `FAULTS=whole` runs all of it."""
+
+import os
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+WHOLE = os.environ.get("FAULTS") == "whole"
+"""`make faults`; without it a short form runs, in which every part still proves its sentence."""
+
+
+@dataclass
+class Line:
+    """One line of the table. `lost` and `doubled` count submissions; `wrong` those in another state than the table's."""
+
+    cases: int = 0
+    lost: int = 0
+    doubled: int = 0
+    wrong: int = 0
+    seconds: float = 0.0
+
+    def add(self, cases=1, *, lost=0, doubled=0, wrong=0):
+        self.cases += cases
+        self.lost += lost
+        self.doubled += doubled
+        self.wrong += wrong
+
+
+LINES = pytest.StashKey[dict[str, Line]]()
+
+
+@pytest.fixture
+def tally(request):
+    """`with tally("Kills") as line: line.add(lost=…)` counts into the table; tests of one name share a line."""
+    lines = request.config.stash.setdefault(LINES, {})
+
+    @contextmanager
+    def count(name):
+        line = lines.setdefault(name, Line())
+        started = time.perf_counter()
+        try:
+            yield line
+        finally:
+            line.seconds += time.perf_counter() - started
+
+    return count
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    lines = config.stash.get(LINES, {})
+    if not lines:
+        return
+    total = Line()
+    for line in lines.values():
+        total.add(line.cases, lost=line.lost, doubled=line.doubled, wrong=line.wrong)
+        total.seconds += line.seconds
+    terminalreporter.section("faults: " + ("whole" if WHOLE else "short form; all of it: make faults"))
+    width = max(map(len, lines)) + 2
+    row = f"{{:<{width}}}{{:>8}}{{:>6}}{{:>9}}{{:>13}}{{:>9}}"
+    terminalreporter.write_line(row.format("", "Cases", "Lost", "Doubled", "Wrong state", "Seconds"))
+    for name, line in [*lines.items(), ("All", total)]:
+        terminalreporter.write_line(
+            row.format(name, line.cases, line.lost, line.doubled, line.wrong, f"{line.seconds:.0f}")
+        )
