@@ -1,19 +1,17 @@
-"""The one table of this tier: what was tried, and what it did to the promise. `FAULTS=whole` runs all of it."""
+"""The one table of this tier: what was tried, and what it did to the promise."""
 
-import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
 
-WHOLE = os.environ.get("FAULTS") == "whole"
-"""`make faults`; without it a short form runs, in which every part still proves its sentence."""
+from faults.extent import WHOLE
 
 
 @dataclass
 class Line:
-    """One line of the table. `lost` and `doubled` count submissions; `wrong` those in another state than the table's."""
+    """One line of the table, counting submissions; `wrong` are those in another state than they should be in."""
 
     cases: int = 0
     lost: int = 0
