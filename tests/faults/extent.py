@@ -1,4 +1,4 @@
-"""How much of this tier runs: all of it with `make faults`; the short form of `make test` still proves each sentence."""
+"""How much of this tier runs: all with `make faults`; the short form of `make test` still proves each sentence."""
 
 import os
 
