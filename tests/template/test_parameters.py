@@ -28,6 +28,10 @@ EVERY_FUNCTION = {
     "REPAYMENTS_PER_CALL", "JOURNALS_PER_CALL", "PARALLEL_CALLS", "MAX_IMAGE_BYTES", "AWS_ENDPOINT_URL",
     "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL",
 }  # fmt: skip
+HOUSEKEEPING = {
+    "LOAN_DRAFT_UNKNOWN_POLICY", "JOURNAL_UPDATE_UNKNOWN_POLICY", "REPAYMENT_UNKNOWN_POLICY",
+    "LOAN_DRAFT_QUEUE_URL", "JOURNAL_UPDATE_QUEUE_URL", "REPAYMENT_QUEUE_URL",
+}  # fmt: skip
 QUEUE_FUNCTIONS = {
     "LoanDraftsFunction": "LoanDrafts",
     "JournalUpdatesFunction": "JournalUpdates",
@@ -65,6 +69,26 @@ def test_the_sandbox_has_no_address_of_its_own(url):
 def test_a_local_aws_is_refused_where_credentials_are_real(real):
     assert "AwsEndpointUrl" in refusals(read(), real | {"AwsEndpointUrl": "http://127.0.0.1:4566"})[0]
     assert refusals(read(), SANDBOX | {"AwsEndpointUrl": "http://127.0.0.1:4566"}) == []
+
+
+def test_what_nobody_knows_about_is_held_unless_somebody_says_otherwise():
+    policies = [name for name in read()["Parameters"] if name.endswith("UnknownPolicy")]
+    assert [defaults(read())[it] for it in policies] == ["hold"] * 3
+    assert refusals(read(), STAGE | dict.fromkeys(policies, "resend")) == []
+
+
+@pytest.mark.parametrize("policy", ["", "Resend", "retry", "abandon"])
+def test_a_policy_for_the_unknown_is_to_hold_or_to_resend(policy):
+    assert refusals(read(), STAGE | {"LoanDraftsUnknownPolicy": policy})
+
+
+def test_an_instalment_is_never_sent_twice_by_a_policy():
+    resend = STAGE | {"RepaymentsUnknownPolicy": "resend"}
+    assert refusals(read(), resend | {"RepaymentAmountMode": "cumulative_principal"}) == []
+    assert refusals(read(), resend | {"RepaymentAmountMode": "principal_outstanding"}) == []
+    assert "a second payment" in refusals(read(), resend | {"RepaymentAmountMode": "instalment"})[0]
+    others = {"LoanDraftsUnknownPolicy": "resend", "JournalUpdatesUnknownPolicy": "resend"}
+    assert refusals(read(), STAGE | others | {"RepaymentAmountMode": "instalment"}) == []
 
 
 @pytest.mark.parametrize("partner", ["", "63/../64", "63%2f", "٦٣", "63\n", "12345678901", "-1"])
@@ -119,9 +143,10 @@ def environment_of(function, parameters):
 
 def test_every_function_gets_exactly_the_variables_that_settings_reads():
     functions = of_type(translate(read()), "AWS::Lambda::Function")
+    own = {name: {"QUEUE_URL", "DEAD_LETTER_QUEUE_URL"} for name in QUEUE_FUNCTIONS}
+    own["HousekeepingFunction"] = HOUSEKEEPING
     for name, function in functions.items():
-        own = {"QUEUE_URL", "DEAD_LETTER_QUEUE_URL"} if name in QUEUE_FUNCTIONS else set()
-        assert function["Environment"]["Variables"].keys() == EVERY_FUNCTION | own, name
+        assert function["Environment"]["Variables"].keys() == EVERY_FUNCTION | own.get(name, set()), name
 
 
 def as_run(function, parameters):
@@ -168,6 +193,14 @@ def test_a_queue_function_knows_its_own_queues_and_how_many_calls_to_make(functi
     assert named(variables["PARALLEL_CALLS"]) == f"{kind}ParallelCalls"
 
 
+def test_housekeeping_knows_every_queue_and_what_to_do_with_the_unknown():
+    variables = environment_of("HousekeepingFunction", STAGE)
+    kinds = {"LoanDrafts": "LOAN_DRAFT", "JournalUpdates": "JOURNAL_UPDATE", "Repayments": "REPAYMENT"}
+    for name, kind in kinds.items():
+        assert named(variables[f"{kind}_QUEUE_URL"]) == f"{name}Queue"
+        assert named(variables[f"{kind}_UNKNOWN_POLICY"]) == f"{name}UnknownPolicy"
+
+
 @pytest.mark.parametrize("function", ["ConsoleFunction", "LoanDraftsFunction"])
 def test_the_token_is_where_the_parameter_says(function):
     in_secret = environment_of(function, STAGE | {"TokenStore": "secrets-manager"})
@@ -187,6 +220,7 @@ def test_the_api_has_the_routes_that_are_promised():
         ("post", "/repayments", "RepaymentsFunction"),
         ("get", "/submissions", "ConsoleFunction"),
         ("get", "/submissions/{kind}/{reference}", "ConsoleFunction"),
+        ("post", "/submissions/{kind}/{reference}/decision", "ConsoleFunction"),
         ("get", "/loans", "ConsoleFunction"),
         ("get", "/config/{name}", "ConsoleFunction"),
         ("get", "/openapi.json", "ConsoleFunction"),

@@ -27,8 +27,8 @@ CALL_KIVA = actions("CredentialsSecret.Id", "secretsmanager:GetSecretValue") | a
 )
 
 
-def submit(kind: str) -> set[Right]:
-    queue, dead_letters = f"{kind}Queue.Arn", f"{kind}DeadLetterQueue.Arn"
+def submit(name: str, kind: str) -> set[Right]:
+    queue, dead_letters = f"{name}Queue.Arn", f"{name}DeadLetterQueue.Arn"
     return (
         actions(
             queue, "sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:ChangeMessageVisibility", "sqs:GetQueueAttributes"
@@ -36,6 +36,8 @@ def submit(kind: str) -> set[Right]:
         | actions(queue, "sqs:SendMessage")
         | actions(dead_letters, "sqs:SendMessage")
         | actions("${PayloadBucket.Arn}/dead-letters/*", "s3:PutObject")
+        | actions(f"${{PayloadBucket.Arn}}/unknown/{kind}/*", "s3:GetObject", "s3:PutObject", "s3:DeleteObject")
+        | actions("PayloadBucket.Arn", "s3:ListBucket")
         | actions(
             "LedgerTable.Arn", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"
         )
@@ -43,14 +45,19 @@ def submit(kind: str) -> set[Right]:
 
 
 SEARCH = actions("${LedgerTable.Arn}/index/*", "dynamodb:Query")
+FORGET = actions("${PayloadBucket.Arn}/unknown/*", "s3:DeleteObject")
 FUNCTIONS = {
-    "LoanDraftsFunction": submit("LoanDrafts")
-    | actions("${PayloadBucket.Arn}/photos/*", "s3:GetObject", "s3:PutObject")
-    | actions("PayloadBucket.Arn", "s3:ListBucket"),
-    "JournalUpdatesFunction": submit("JournalUpdates"),
-    "RepaymentsFunction": submit("Repayments"),
-    "ConsoleFunction": SEARCH | actions("LedgerTable.Arn", "dynamodb:GetItem", "dynamodb:BatchGetItem"),
-    "HousekeepingFunction": SEARCH | actions("LedgerTable.Arn", "dynamodb:GetItem", "dynamodb:UpdateItem"),
+    "LoanDraftsFunction": submit("LoanDrafts", "loan_draft")
+    | actions("${PayloadBucket.Arn}/photos/*", "s3:GetObject", "s3:PutObject"),
+    "JournalUpdatesFunction": submit("JournalUpdates", "journal_update"),
+    "RepaymentsFunction": submit("Repayments", "repayment"),
+    "ConsoleFunction": SEARCH
+    | FORGET
+    | actions("LedgerTable.Arn", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:UpdateItem"),
+    "HousekeepingFunction": SEARCH
+    | FORGET
+    | actions("LedgerTable.Arn", "dynamodb:GetItem", "dynamodb:UpdateItem")
+    | {("sqs:SendMessage", f"{name}Queue.Arn") for name in ("LoanDrafts", "JournalUpdates", "Repayments")},
 }
 
 

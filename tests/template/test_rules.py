@@ -40,6 +40,12 @@ def statements(template: Template, function: str) -> list[dict[str, Any]]:
     return found
 
 
+def lifecycle(template: Template, prefix: str) -> dict[str, Any]:
+    """What becomes of the objects below a prefix of the bucket."""
+    found: list[dict[str, Any]] = of(template, "PayloadBucket")["LifecycleConfiguration"]["Rules"]
+    return next(it for it in found if it.get("Prefix") == prefix)
+
+
 def allow(action: str, resource: Any) -> dict[str, Any]:
     return {"Effect": "Allow", "Action": action, "Resource": resource}
 
@@ -62,8 +68,18 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     ),
     (
         rules.timeouts_cover_kivas_slowest_answers,
-        "Kiva may take longer, the function may not",
-        lambda it: it["Parameters"]["KivaReadTimeoutSeconds"].update(MaxValue=150),
+        "Kiva may take a second longer, the function may not",
+        lambda it: it["Parameters"]["KivaReadTimeoutSeconds"].update(MaxValue=121),
+    ),
+    (
+        rules.timeouts_cover_kivas_slowest_answers,
+        "a second longer to connect, and as long to send",
+        lambda it: it["Parameters"]["KivaConnectTimeoutSeconds"].update(MaxValue=11),
+    ),
+    (
+        rules.timeouts_cover_kivas_slowest_answers,
+        "a second too short",
+        lambda it: it["Globals"]["Function"].update(Timeout=299),
     ),
     (
         rules.readers_answer_before_the_gateway_gives_up,
@@ -226,7 +242,7 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     ),
     (
         rules.borrowers_photos_are_forgotten,
-        "payloads of unknown outcome expire too",
+        "everything else expires as photos do",
         lambda it: of(it, "PayloadBucket")["LifecycleConfiguration"]["Rules"][0].pop("Prefix"),
     ),
     (
@@ -238,6 +254,16 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
         rules.borrowers_photos_are_forgotten,
         "no versions",
         lambda it: of(it, "PayloadBucket").pop("VersioningConfiguration"),
+    ),
+    (
+        rules.an_undecided_submission_keeps_its_payload,
+        "gone with the photos",
+        lambda it: lifecycle(it, "unknown/").update(ExpirationInDays=30),
+    ),
+    (
+        rules.an_undecided_submission_keeps_its_payload,
+        "for ever",
+        lambda it: lifecycle(it, "unknown/").update(Status="Disabled"),
     ),
     (
         rules.what_held_data_outlives_the_stack,
