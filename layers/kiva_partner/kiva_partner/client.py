@@ -5,10 +5,14 @@ No redirects, no retries below us, no proxy from the environment, no connection 
 Sources: Kiva partner portal ("Draft loans", "Post journals", "Report payments", "Fetch loans", "Errors").
 """
 
+import logging
 import re
+import socket
 import ssl
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -23,6 +27,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import MaxRetryError, NewConnectionError
+from urllib3.response import HTTPResponse
 
 from .errors import Misconfigured, NotSent, OutcomeUnknown, Rejected
 from .messages import Kind
@@ -36,10 +41,14 @@ MAX_RETRY_AFTER = 3600
 RECORD_SECONDS = 5
 """What writing the outcome down may take after Kiva's answer."""
 
+TOO_EARLY, TOO_MANY_REQUESTS = 425, 429
+
 MAX_LOANS_PER_PAGE = 300
 """Kiva, "Fetch loans": 300 or fewer are recommended."""
 
 CONFIG_NAMES = ("activities", "locales", "themes", "locations")
+
+_log = logging.getLogger(__name__)
 
 Remaining = Callable[[], float]
 """Seconds that are left of the invocation."""
@@ -133,8 +142,8 @@ class KivaSession:
 
     @property
     def seconds_per_call(self) -> float:
-        """What one call may take at worst, with the time to write its outcome down."""
-        return self._settings.connect_timeout + self._settings.read_timeout + RECORD_SECONDS
+        """What one call may take at worst: connecting, sending, Kiva's answer, and writing the outcome down."""
+        return 2 * self._settings.connect_timeout + self._settings.read_timeout + RECORD_SECONDS
 
     def has_time(self) -> bool:
         """Whether a call that starts now can be finished and recorded."""
@@ -163,6 +172,16 @@ class KivaSession:
         answer = self._post("repayments", Kind.REPAYMENT.scope, {"repayments": repayments})
         upload_id = _reference(answer, "upload_id", r"[0-9A-Za-z-]{1,64}")
         return RepaymentsAnswer(upload_id, tuple(_problems(answer.get("problems"))))
+
+    def answers(self) -> bool:
+        """Whether Kiva seems to be there at all: one harmless read, whose answer counts unless it says "not now"."""
+        try:
+            with self._request("GET", "loans", self._tokens.get("read:loans").value, params={"limit": "1"}) as response:
+                status = response.status_code
+        except (NotSent, OutcomeUnknown) as error:
+            _log.info("Kiva is still not there: %s", error)
+            return False
+        return status < 500 and status not in (408, TOO_EARLY, TOO_MANY_REQUESTS)  # noqa: PLR2004
 
     def loans(self, *, query: str = "", status: str = "", offset: int = 0, limit: int = 20) -> LoanPage:
         """One page of the partner's loans. `query` is what one would type into PA2's search."""
@@ -250,7 +269,7 @@ class KivaSession:
         status = response.status_code
         if 200 <= status < 300:  # noqa: PLR2004
             return _success(response)
-        if status in (425, 429):
+        if status in (TOO_EARLY, TOO_MANY_REQUESTS):
             seconds = _retry_after(response.headers.get("Retry-After", ""), self._now())
             raise NotSent(f"Kiva asks to come later: HTTP {status}", status=status, retry_after=seconds)
         if status in (307, 308):
@@ -333,17 +352,53 @@ class _Adapter(HTTPAdapter):
         """Nothing: the context verifies, and naming the bundle here would load it again for every connection."""
 
 
-class _HTTPConnection(HTTPConnection):
-    def connect(self) -> None:
-        with _before_any_byte(self):
-            super().connect()
+class _InTime(HTTPConnection):
+    """A connection each phase of which ends in time as a whole. A socket's own timeout begins anew with every byte."""
 
+    _end: threading.Timer | None = None
 
-class _HTTPSConnection(HTTPSConnection):
     def connect(self) -> None:
         # A TLS error in here is a failed handshake; the same class raised later would be a broken answer.
         with _before_any_byte(self):
             super().connect()
+
+    def request(self, *arguments: Any, **named: Any) -> None:
+        """Send, within the connect timeout, which is what `timeout` is at this point."""
+        if self.sock is None:
+            self.connect()
+        self._end_in(self.timeout)
+        super().request(*arguments, **named)
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as urllib3's own
+        """Receive, body included, within the read timeout."""
+        self._end_in(self.timeout)
+        return super().getresponse()
+
+    def close(self) -> None:
+        if self._end:
+            self._end.cancel()
+        super().close()
+
+    def _end_in(self, seconds: Any) -> None:
+        if self._end:
+            self._end.cancel()
+        self._end = threading.Timer(seconds, _hang_up, [self.sock])
+        self._end.daemon = True
+        self._end.start()
+
+
+def _hang_up(connection: socket.socket) -> None:
+    """End whatever another thread waits for here. Not by `SSLSocket.shutdown`, which is not made for two threads."""
+    with suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
+class _HTTPConnection(_InTime, HTTPConnection):
+    pass
+
+
+class _HTTPSConnection(_InTime, HTTPSConnection):
+    pass
 
 
 class _HTTPPool(HTTPConnectionPool):
@@ -356,13 +411,19 @@ class _HTTPSPool(HTTPSConnectionPool):
 
 @contextmanager
 def _before_any_byte(connection: HTTPConnection) -> Iterator[None]:
-    """Whatever fails while connecting failed before any byte of a request was sent."""
+    """Whatever fails while connecting failed before any byte of a request was sent; so does being late with it.
+
+    A name may have several addresses, each tried for as long as the timeout.
+    """
+    started, timeout = time.monotonic(), float(connection.timeout or 0)
     try:
         yield
     except NewConnectionError:
         raise
     except Exception as error:
         raise NewConnectionError(connection, type(error).__name__) from error
+    if time.monotonic() - started > timeout:
+        raise NewConnectionError(connection, "too late") from TimeoutError()
 
 
 def _never_connected(error: requests.RequestException) -> bool:

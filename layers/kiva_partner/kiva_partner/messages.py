@@ -177,7 +177,8 @@ class Submission:
     """One thing that Kiva must take once.
 
     `content` is the JSON object as Kiva gets it (for a draft without its photo when `photo` is set), `fingerprint` a
-    SHA-256 over it, `warnings` what PA2 will want mended although Kiva takes it, `period` the month a repayment is for.
+    SHA-256 over it, `warnings` what PA2 will want mended although Kiva takes it, `period` the month a repayment is for,
+    `client_id` whom a draft is for (of a group: the group's id), by which it is found again at Kiva.
     """
 
     kind: Kind
@@ -188,6 +189,7 @@ class Submission:
     warnings: tuple[str, ...] = ()
     photo: Photo | None = None
     period: str = ""
+    client_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +303,7 @@ def _loan_draft(draft: LoanDraft, rules: PartnerRules) -> Message:
     if image:
         content["image_encoded"] = image.data_uri
         digest = image.s3_key
-    loan_id = draft.internal_loan_id if draft.internal_loan_id is not UNSET else draft.entreps[0].loan_id
+    loan_id = draft.internal_loan_id or draft.entreps[0].loan_id
     reference = draft.reference if draft.reference is not UNSET else _segment(loan_id)
     submission = Submission(
         kind=Kind.LOAN_DRAFT,
@@ -312,6 +314,7 @@ def _loan_draft(draft: LoanDraft, rules: PartnerRules) -> Message:
         fingerprint=_fingerprint({**content, "image_encoded": digest}),
         warnings=tuple(_draft_warnings(draft)),
         photo=photo,
+        client_id=draft.internal_client_id or draft.entreps[0].client_id,
     )
     return Message(Kind.LOAN_DRAFT, reference, (submission,))
 
@@ -478,6 +481,16 @@ def _fingerprint(content: object) -> str:
 
 def _as_is(value: object) -> object:
     return value
+
+
+def to_text(submission: Submission) -> bytes:
+    """A submission as JSON, to be read by `from_text` when it is to be sent again."""
+    return encode({name: getattr(submission, name) for name in Submission.__slots__ if name != "photo"})
+
+
+def from_text(text: str) -> Submission:
+    """What `to_text` wrote; amounts are Decimals as before, so that its fingerprint still fits."""
+    return msgspec.convert(decode(text), Submission)
 
 
 def json_schema(kind: Kind, ref_template: str) -> tuple[dict[str, Any], dict[str, Any]]:
