@@ -176,6 +176,33 @@ def running(
                 _down(state)
 
 
+def ministack(state: Path, host: str, port: int, *, permissions: bool = True) -> None:
+    """Start the embedded AWS alone, with its files in an existing folder; `processes.stop("ministack", …)` ends it.
+
+    Args:
+        state: The folder.
+        host: This machine's address to listen at.
+        port: Its port.
+        permissions: Whether it checks signatures and permissions, as AWS does.
+    """
+    (state / "tmp").mkdir()
+    endpoint = f"http://{host}:{port}"
+    # Nothing of the caller's environment: MiniStack hands its own down to the functions.
+    environment = _ROOT_USER | {
+        "PATH": os.defpath,
+        "TMPDIR": str(state / "tmp"),
+        "GATEWAY_PORT": str(port),
+        "BIND_HOST": host,
+        "MINISTACK_HOST": host,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AUTH": str(permissions).lower(),
+        "IOT_MTLS_ENABLED": "0",
+    }
+    command = [str(VENVS / "local" / "bin" / "ministack")]
+    processes.start("ministack", command, state=state, environment=environment, folder=state)
+    _wait_for("ministack", f"{endpoint}/_ministack/health", state)
+
+
 @contextlib.contextmanager
 def step(what: str) -> Iterator[None]:
     """Show what is being done, and then how many seconds it took."""
@@ -222,9 +249,8 @@ def _up(
     try:
         state.mkdir(parents=True, exist_ok=True)
         (state / _MARK).touch()
-        (state / "tmp").mkdir()
         with step(f"Starting MiniStack on port {aws_port}"):
-            _start_ministack(state, host, aws_port)
+            ministack(state, host, aws_port)
         with step(f"Starting the imitation of Kiva on port {kiva_port}"):
             _start_sandbox(state, host, kiva_port)
         with step("sam build"):
@@ -250,24 +276,6 @@ def _down(state: Path) -> bool:
     stopped = [processes.stop(name, state=state) for name in ("sandbox", "ministack")]
     shutil.rmtree(state, ignore_errors=True)
     return any(stopped)
-
-
-def _start_ministack(state: Path, host: str, port: int) -> None:
-    endpoint = f"http://{host}:{port}"
-    # Nothing of the caller's environment: MiniStack hands its own down to the functions.
-    environment = _ROOT_USER | {
-        "PATH": os.defpath,
-        "TMPDIR": str(state / "tmp"),
-        "GATEWAY_PORT": str(port),
-        "BIND_HOST": host,
-        "MINISTACK_HOST": host,
-        "AWS_ENDPOINT_URL": endpoint,
-        "AUTH": "true",
-        "IOT_MTLS_ENABLED": "0",
-    }
-    command = [str(VENVS / "local" / "bin" / "ministack")]
-    processes.start("ministack", command, state=state, environment=environment, folder=state)
-    _wait_for("ministack", f"{endpoint}/_ministack/health", state)
 
 
 def _start_sandbox(state: Path, host: str, port: int) -> None:

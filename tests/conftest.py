@@ -8,36 +8,10 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from fakes import API_BASE_URL, AUDIENCE, TOKEN_URL, FakeClock, Kiva
+from deployment import BUCKET, ENVIRONMENT, create_table
+from fakes import FakeClock, Kiva
 from kiva_partner import runtime
 from kiva_partner.settings import Settings
-
-TABLE = "ledger"
-BUCKET = "payloads"
-
-ENVIRONMENT = {
-    "KIVA_ENVIRONMENT": "stage",
-    "KIVA_PRODUCTION_CONFIRMED": "no",
-    "KIVA_TOKEN_URL": TOKEN_URL,
-    "KIVA_AUDIENCE": AUDIENCE,
-    "KIVA_API_BASE_URL": API_BASE_URL,
-    "KIVA_PARTNER_ID": "9001",
-    "KIVA_CREDENTIALS_SECRET": "credentials",
-    "TOKEN_STORE": "secrets-manager",
-    "TOKEN_STORE_NAME": "token",
-    "LEDGER_TABLE": TABLE,
-    "PAYLOAD_BUCKET": BUCKET,
-    "CSV_COLUMNS": "3",
-    "REPAYMENT_AMOUNT_MODE": "cumulative_principal",
-    "KIVA_CONNECT_TIMEOUT_SECONDS": "5",
-    "KIVA_READ_TIMEOUT_SECONDS": "120",
-    "REPAYMENTS_PER_CALL": "200",
-    "JOURNALS_PER_CALL": "50",
-    "PARALLEL_CALLS": "4",
-    "MAX_IMAGE_BYTES": "5242880",
-    "POWERTOOLS_SERVICE_NAME": "tests",
-    "POWERTOOLS_METRICS_NAMESPACE": "KivaRelay",
-}
 
 
 @pytest.fixture(autouse=True)
@@ -81,24 +55,7 @@ def aws():
 def table(aws):
     """The ledger table as the template makes it, and a client for it."""
     client = boto3.client("dynamodb")
-    names = ("pk", "kind_state", "loan_id", "updated_at")
-    client.create_table(
-        TableName=TABLE,
-        BillingMode="PAY_PER_REQUEST",
-        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in names],
-        KeySchema=[{"AttributeName": "pk", "KeyType": "HASH"}],
-        GlobalSecondaryIndexes=[
-            {
-                "IndexName": index,
-                "KeySchema": [
-                    {"AttributeName": name, "KeyType": "HASH"},
-                    {"AttributeName": "updated_at", "KeyType": "RANGE"},
-                ],
-                "Projection": {"ProjectionType": "ALL"},
-            }
-            for index, name in (("by_state", "kind_state"), ("by_loan", "loan_id"))
-        ],
-    )
+    create_table(client)
     return client
 
 
