@@ -7,7 +7,7 @@ export SAM_CLI_TELEMETRY = 0
 LOCALLY = env -u AWS_PROFILE -u AWS_CA_BUNDLE -u PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down logs credentials test check build pins clean
+.PHONY: help setup demo up down logs credentials redrive test faults check build pins clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -30,8 +30,14 @@ down: setup ## stop the running stack and remove what it left
 credentials: setup ## ask for Kiva's client id and secret and put them into the stack of STAGE=local|stage|prod
 	@$(PYTHON) -m cli.credentials $(STAGE)
 
+redrive: setup ## put dead letters of KIND=loan_draft|journal_update|repayment back into their queue: STAGE=… [MAX=…]
+	@$(PYTHON) -m cli.redrive $(STAGE) $(KIND) $(if $(MAX),--max $(MAX))
+
 test: setup ## run all tests: unit, functions, template, sandbox, and end to end
 	@$(LOCALLY) $(PYTHON) -m pytest
+
+faults: setup ## fail, kill, duplicate and race it in every way, in full, and print what was lost or doubled
+	@$(LOCALLY) FAULTS=whole $(PYTHON) -m pytest tests/faults
 
 check: setup ## lint, format, types and the template, without running anything
 	$(PYTHON) -m ruff check

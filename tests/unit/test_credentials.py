@@ -4,8 +4,9 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from cli import credentials
-from cli.credentials import CannotStore, stack_of, store
+from cli import stacks
+from cli.credentials import CannotStore, store
+from cli.stacks import SAMCONFIG, NoSuchStack, find, stack_of
 
 
 class Stacks:
@@ -50,11 +51,17 @@ def test_half_of_them_is_not_stored(client, typed):
 def test_nothing_is_asked_before_the_secret_is_found(client):
     with pytest.raises(ClientError):
         store("no-stack", client, answers())
-    with pytest.raises(CannotStore, match="no output CredentialsSecretArn"):
+    with pytest.raises(NoSuchStack, match="no output CredentialsSecretArn"):
         store("a-stack", lambda _: Stacks([]), answers())
 
 
 def test_the_stage_is_looked_up_in_samconfig():
-    assert stack_of("stage", credentials.SAMCONFIG.read_text())[0] == "kiva-relay-stage"
-    with pytest.raises(CannotStore, match="it has local, stage, prod"):
-        stack_of("production", credentials.SAMCONFIG.read_text())
+    assert find("stage", SAMCONFIG.read_text())[0] == "kiva-relay-stage"
+    with pytest.raises(NoSuchStack, match="it has local, stage, prod"):
+        find("production", SAMCONFIG.read_text())
+
+
+def test_local_is_the_stack_that_make_up_keeps_running(monkeypatch):
+    monkeypatch.setattr(stacks, "attach", lambda: None)
+    with pytest.raises(NoSuchStack, match="make up"):
+        stack_of("local")

@@ -1,0 +1,125 @@
+"""`make redrive STAGE=stage KIND=loan_draft`: put dead letters back into their queue, after a fix.
+
+Each is sent first and deleted second, so that an interruption makes a copy and never a hole; the ledger answers a copy,
+and everything that Kiva has already. Shown is the reason of each, and never its body, which holds borrowers' data.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from cli.stacks import Clients, NoSuchStack, outputs_of, stack_of
+
+QUEUES = {"loan_draft": "LoanDrafts", "journal_update": "JournalUpdates", "repayment": "Repayments"}
+"""Kind of submission -> what the outputs with its queues' URLs begin with."""
+HIDDEN_SECONDS = 900
+"""How long a letter that is left stays out of the way of the others."""
+WAIT_SECONDS = 1
+"""Long polling: without it SQS may say "none" while there are some."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter: why it was laid aside, and why it is left there, if it is."""
+
+    message_id: str
+    reason: str
+    left: str
+
+    def __str__(self) -> str:
+        what = f"left   {self.message_id}  ({self.left})" if self.left else f"moved  {self.message_id}"
+        return f"{what}  {self.reason}"
+
+
+def main() -> int:
+    """Run the command; exit code 0 when the dead-letter queue was gone through, 1 when not."""
+    usage = "make redrive STAGE=local|stage|prod KIND=loan_draft|journal_update|repayment [MAX=…]"
+    parser = argparse.ArgumentParser(prog="make redrive", usage=usage, description=__doc__)
+    parser.add_argument("stage", metavar="STAGE", help="an environment of samconfig.toml: local, stage or prod")
+    parser.add_argument("kind", metavar="KIND", choices=QUEUES, help="whose dead letters")
+    parser.add_argument("--max", metavar="MAX", type=_count, help="move no more than so many (default: all)")
+    chosen = parser.parse_args()
+    moved = left = 0
+    try:
+        stack, client = stack_of(chosen.stage)
+        for letter in redrive(stack, client, chosen.kind, chosen.max):
+            print(letter)
+            moved, left = moved + (not letter.left), left + bool(letter.left)
+    except NoSuchStack as error:
+        print(error, file=sys.stderr)
+        return 1
+    except (ClientError, BotoCoreError) as error:
+        print(f"Stopped after {moved} moved and {left} left. AWS says: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\nInterrupted after {moved} moved and {left} left.", file=sys.stderr)
+        return 130
+    print(f"{moved} moved, {left} left.")
+    return 0
+
+
+def redrive(stack: str, client: Clients, kind: str, limit: int | None = None) -> Iterator[Letter]:
+    """Move dead letters of a kind back into its queue, one for each letter that is asked for; some may be left."""
+    queue, dead_letters = outputs_of(stack, client, f"{QUEUES[kind]}QueueUrl", f"{QUEUES[kind]}DeadLetterQueueUrl")
+    sqs = client("sqs")
+    sent: set[str] = set()
+    hidden: list[str] = []
+    try:
+        while limit is None or len(sent) < limit:
+            received = sqs.receive_message(
+                QueueUrl=dead_letters,
+                MaxNumberOfMessages=10 if limit is None else min(10, limit - len(sent)),
+                MessageAttributeNames=["Reason", "SourceMessageId"],
+                VisibilityTimeout=HIDDEN_SECONDS,
+                WaitTimeSeconds=WAIT_SECONDS,
+            ).get("Messages", [])
+            if not received:
+                return
+            hidden += [message["ReceiptHandle"] for message in received]
+            for message in received:
+                letter = _read(message, sent)
+                if not letter.left:
+                    sent.add(sqs.send_message(QueueUrl=queue, MessageBody=message["Body"])["MessageId"])
+                    sqs.delete_message(QueueUrl=dead_letters, ReceiptHandle=message["ReceiptHandle"])
+                    hidden.remove(message["ReceiptHandle"])
+                yield letter
+    finally:
+        for handle in hidden:
+            sqs.change_message_visibility(QueueUrl=dead_letters, ReceiptHandle=handle, VisibilityTimeout=0)
+
+
+def _read(message: dict[str, Any], sent: set[str]) -> Letter:
+    attributes = {name: it["StringValue"] for name, it in message.get("MessageAttributes", {}).items()}
+    left = ""
+    if key := _in_bucket(message["Body"]):
+        left = f"too large for a queue, its body is {key} in the payload bucket: send it anew in smaller messages"
+    elif attributes.get("SourceMessageId", message["MessageId"]) in sent:
+        left = "moved just now, and it has come back"
+    # SQS itself writes no reason.
+    return Letter(message["MessageId"], attributes.get("Reason", "it came again too often"), left)
+
+
+def _in_bucket(body: str) -> str:
+    """The key of a body that the functions laid into the bucket, else nothing."""
+    try:
+        match json.loads(body):
+            case {"body_in_bucket": str(key), **others} if not others:
+                return key
+    except ValueError:
+        pass
+    return ""
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError("must be a whole number above 0")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
