@@ -1,117 +1,48 @@
 """The client against real sockets on this machine: what only a connection can show. No server here knows Kiva."""
 
-import socket
 import ssl
-import threading
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from urllib.parse import parse_qs
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from fakes import FakeTokens
 from kiva_partner.client import KivaClient, new_ssl_context, post_form
 from kiva_partner.errors import Misconfigured, NotSent, OutcomeUnknown
 from kiva_partner.telemetry import Telemetry
+from sockets import HttpServer, answer, certificate, reset
 
 CREATED = b'{"loan_draft_uuid": "7d0c9a52-1b7e-4f0e-8f39-5a8e4f3c2b61"}'
-
-
-def answer(status=b"200 OK", body=CREATED, *headers):
-    lines = [b"HTTP/1.1 " + status, b"Content-Length: " + str(len(body)).encode(), *headers, b"", body]
-    return b"\r\n".join(lines)
-
-
-class Server:
-    """Accepts connections and handles each with `behave(connection, request)`, as often as requests come."""
-
-    def __init__(self, behave, tls=None):
-        self._behave = behave
-        self._tls = tls
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self._socket.getsockname()[1]
-        self.connections = 0
-        self.requests = []
-
-    def __enter__(self):
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self._socket.close()
-
-    def _accept(self):
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            self.connections += 1
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection):
-        try:
-            if self._tls:
-                connection = self._tls.wrap_socket(connection, server_side=True)
-            while request := self._read(connection):
-                self.requests.append(request)
-                if not self._behave(connection):
-                    break
-        except OSError:
-            pass
-        finally:
-            connection.close()
-
-    def _read(self, connection):
-        data = b""
-        while b"\r\n\r\n" not in data:
-            chunk = connection.recv(65_536)
-            if not chunk:
-                return b""
-            data += chunk
-        head, _, body = data.partition(b"\r\n\r\n")
-        length = next(
-            (int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")), 0
-        )
-        while len(body) < length:
-            body += connection.recv(65_536)
-        return head + b"\r\n\r\n" + body
 
 
 def say(*parts):
     """A behaviour: send these bytes and keep the connection for the next request."""
 
-    def behave(connection):
-        for part in parts:
-            connection.sendall(part)
+    def behave(exchange):
+        exchange.body()
+        exchange.send(*parts)
         return True
 
     return behave
 
 
 def say_and_hang_up(*parts):
-    def behave(connection):
-        say(*parts)(connection)
+    def behave(exchange):
+        say(*parts)(exchange)
         return False
 
     return behave
 
 
-def reset(connection):
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-    return False
+def hang_up_rudely(exchange):
+    exchange.body()
+    reset(exchange.connection)
 
 
-def hang(connection):
-    connection.settimeout(5)
-    connection.recv(1)
-    return False
+def hang(exchange):
+    exchange.body()
+    exchange.hang()
 
 
 @pytest.fixture
@@ -133,7 +64,7 @@ def at(server, scheme="http"):
     "behave",
     [
         say_and_hang_up(),
-        reset,
+        hang_up_rudely,
         hang,
         say_and_hang_up(b"HTTP/1.1 200"),
         say_and_hang_up(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + CREATED),
@@ -144,7 +75,7 @@ def at(server, scheme="http"):
     ids=["close", "reset", "hang", "half a status", "short body", "half a chunk", "bad gzip", "not HTTP"],
 )
 def test_whatever_goes_wrong_after_the_request_was_sent_is_unknown_and_sent_once(session, behave):
-    with Server(behave) as server, session(at(server)) as kiva:
+    with HttpServer(behave) as server, session(at(server)) as kiva:
         with pytest.raises(OutcomeUnknown):
             kiva.post_loan_draft({"currency": "KES"})
         assert len(server.requests) == 1
@@ -158,17 +89,17 @@ def test_what_never_connected_was_not_sent(session, url):
 
 @pytest.mark.parametrize("status", [b"301 Moved", b"302 Found", b"303 See Other", b"307 Temporary", b"308 Permanent"])
 def test_no_redirect_is_followed(session, status):
-    with Server(say(answer())) as other:
+    with HttpServer(say(answer(body=CREATED))) as other:
         location = f"Location: {at(other)}/v3".encode()
         redirect = say(answer(status, b"", location))
         expected = pytest.raises((OutcomeUnknown, Misconfigured))
-        with Server(redirect) as server, session(at(server)) as kiva, expected:
+        with HttpServer(redirect) as server, session(at(server)) as kiva, expected:
             kiva.post_loan_draft({})
         assert other.connections == 0
 
 
 def test_calls_of_one_invocation_share_a_connection_and_invocations_do_not(session):
-    with Server(say(answer())) as server:
+    with HttpServer(say(answer(body=CREATED))) as server:
         for _ in range(2):
             with session(at(server)) as kiva:
                 for _ in range(3):
@@ -177,14 +108,14 @@ def test_calls_of_one_invocation_share_a_connection_and_invocations_do_not(sessi
 
 
 def test_no_cookie_comes_back(session):
-    with Server(say(answer(b"200 OK", CREATED, b"Set-Cookie: a=b; Path=/"))) as server, session(at(server)) as kiva:
+    with HttpServer(say(answer(b"200 OK", CREATED, b"Set-Cookie: a=b; Path=/"))) as server, session(at(server)) as kiva:
         kiva.post_loan_draft({})
         kiva.post_loan_draft({})
         assert b"cookie" not in server.requests[1].lower()
 
 
 def test_a_proxy_of_the_environment_gets_nothing(session, monkeypatch):
-    with Server(say(answer())) as proxy, Server(say(answer())) as server:
+    with HttpServer(say(answer(body=CREATED))) as proxy, HttpServer(say(answer(body=CREATED))) as server:
         for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(name, at(proxy))
         with session(at(server)) as kiva:
@@ -194,7 +125,7 @@ def test_a_proxy_of_the_environment_gets_nothing(session, monkeypatch):
 
 def test_the_form_of_the_token_request_is_encoded(settings):
     secret = "s3cr&t+/= %ü"
-    with Server(say(answer(b"200 OK", b"{}"))) as server:
+    with HttpServer(say(answer(b"200 OK", b"{}"))) as server:
         status, body = post_form(settings, new_ssl_context, f"{at(server)}/oauth/token", {"client_secret": secret})
     assert (status, body) == (200, b"{}")
     head, _, form = server.requests[0].partition(b"\r\n\r\n")
@@ -205,45 +136,19 @@ def test_the_form_of_the_token_request_is_encoded(settings):
 @pytest.mark.parametrize("behave", [say_and_hang_up(), hang, say_and_hang_up(b"HTTP/1.1 20")])
 def test_a_token_service_that_breaks_off_was_not_reached(settings, behave):
     quick = replace(settings, read_timeout=1)
-    with Server(behave) as server, pytest.raises(NotSent):
+    with HttpServer(behave) as server, pytest.raises(NotSent):
         post_form(quick, new_ssl_context, at(server), {})
 
 
 def test_the_secret_follows_no_redirect(settings):
-    with Server(say(answer())) as other:
+    with HttpServer(say(answer(body=CREATED))) as other:
         location = f"Location: {at(other)}/".encode()
-        with Server(say(answer(b"307 Temporary", b"", location))) as server:
+        with HttpServer(say(answer(b"307 Temporary", b"", location))) as server:
             assert post_form(settings, new_ssl_context, at(server), {"client_secret": "x"})[0] == 307
         assert other.connections == 0
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------------
-
-
-def certificate(tmp_path, *, host="127.0.0.1", days=1):
-    """A self-signed certificate, and the context of a server that shows it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=10))
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(host))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path / "certificate.pem"
-    path.write_bytes(
-        made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return path, context
 
 
 def trusting(path):
@@ -256,28 +161,29 @@ def trusting(path):
 
 
 def test_a_trusted_certificate_is_taken(session, tmp_path):
-    path, tls = certificate(tmp_path)
-    with Server(say(answer()), tls) as server, session(at(server, "https"), trusting(path)) as kiva:
+    path, tls = certificate(tmp_path / "certificate.pem", "127.0.0.1")
+    with HttpServer(say(answer(body=CREATED)), tls) as server, session(at(server, "https"), trusting(path)) as kiva:
         assert kiva.post_loan_draft({})
 
 
 @pytest.mark.parametrize("fault", ["untrusted", "another host", "expired", "no TLS"])
 def test_a_certificate_that_proves_nothing_gets_nothing(session, tmp_path, fault):
-    changes = {"another host": {"host": "127.0.0.2"}, "expired": {"days": -1}}.get(fault, {})
-    path, tls = certificate(tmp_path, **changes)
+    host = "127.0.0.2" if fault == "another host" else "127.0.0.1"
+    path, tls = certificate(tmp_path / "certificate.pem", host, days=-1 if fault == "expired" else 1)
     context = new_ssl_context if fault == "untrusted" else trusting(path)
-    with Server(say(answer()), None if fault == "no TLS" else tls) as server:
+    with HttpServer(say(answer(body=CREATED)), None if fault == "no TLS" else tls) as server:
         with session(at(server, "https"), context) as kiva, pytest.raises(NotSent):
             kiva.post_loan_draft({})
         assert not any(b"loan_draft" in request for request in server.requests)
 
 
 def test_the_roots_are_loaded_once_and_not_for_every_connection(session, tmp_path, monkeypatch):
-    path, tls = certificate(tmp_path)
+    path, tls = certificate(tmp_path / "certificate.pem", "127.0.0.1")
     context = trusting(path)()
     loads = []
     monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *_, **__: loads.append(1))
-    with Server(say_and_hang_up(answer()), tls) as server, session(at(server, "https"), lambda: context) as kiva:
+    closing = say_and_hang_up(answer(b"200 OK", CREATED, b"Connection: close"))
+    with HttpServer(closing, tls) as server, session(at(server, "https"), lambda: context) as kiva:
         for _ in range(5):
             kiva.post_loan_draft({})
         assert server.connections == 5
@@ -290,7 +196,7 @@ def test_the_roots_are_loaded_once_and_not_for_every_connection(session, tmp_pat
 def test_no_library_logs_what_was_searched_for(session, caplog):
     Telemetry({})
     broken = b'HTTP/1.1 200 OK\r\nContent-Length: 33\r\nodd header\r\n\r\n{"total_records": 0, "data": []}  '
-    with Server(say(broken)) as server, session(at(server)) as kiva:
+    with HttpServer(say(broken)) as server, session(at(server)) as kiva:
         kiva.loans(query="Akinyi")
     assert b"Akinyi" in server.requests[0]
     assert "Akinyi" not in caplog.text
