@@ -1,4 +1,4 @@
-"""What people and systems read: submissions and their outcomes, Kiva's loans and lists, this API's own document."""
+"""What people and systems read and decide: submissions and their outcomes, Kiva's loans and lists, the API itself."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -11,6 +11,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from kiva_partner import api, runtime
 from kiva_partner.client import CONFIG_NAMES, MAX_LOANS_PER_PAGE
+from kiva_partner.decisions import parse_decision
 from kiva_partner.errors import InvalidMessage, SubmissionError, Violation
 from kiva_partner.ledger import Row, State
 from kiva_partner.messages import Kind
@@ -59,6 +60,20 @@ def submission(kind: str, reference: str) -> Response[str]:
     if references := ledger.read_receipt(found, name):
         return _ok(api.summary(found, name, ledger.read_all(found, references).values()))
     return _response(api.not_found("No submission of this kind has this reference"))
+
+
+@router.post("/submissions/<kind>/<reference>/decision")
+def decision(kind: str, reference: str) -> Response[str]:
+    """A person's word on a submission of which nobody knows whether Kiva has it."""
+    found, name = _kind(kind), unquote(reference)
+    decided = parse_decision(api.body_of(router.current_event.raw_event))
+    row = runtime.ledger().read(found, name)
+    if not row:
+        return _response(api.not_found("No submission of this kind has this reference"))
+    by = router.current_event.request_context.identity.user_arn or "unknown"
+    rows = runtime.decisions().decide(row, decided, by)
+    runtime.telemetry().decided(rows, decided.decision, by)
+    return _ok(api.show(rows[0]) if len(rows) == 1 else api.summary(found, name, rows))
 
 
 @router.get("/submissions")

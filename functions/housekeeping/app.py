@@ -1,4 +1,4 @@
-"""Every five minutes: keep the token fresh, and give up claims whose sender ended without a word."""
+"""Every five minutes: give up claims of dead senders, prove and send again, and keep the token fresh."""
 
 from typing import Any
 
@@ -9,17 +9,17 @@ from kiva_partner.errors import Misconfigured, NotSent
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 a schedule has nothing to say
-    """Says what was done: `token` (renewed, kept, or why it failed) and `claims_expired`."""
+    """Says what was done: how many of each, and of the token whether it was renewed or kept, or why it could not be."""
     with runtime.telemetry().invocation(context):
-        return {"claims_expired": _expire_claims(), "token": _renew_token()}
-
-
-def _expire_claims() -> int:
-    """First, because it must not wait for Kiva."""
-    ledger = runtime.ledger()
-    expired = [ledger.expire_claim(row) for row in ledger.expired_claims()]
-    runtime.telemetry().expired(expired)
-    return len(expired)
+        housekeeping = runtime.housekeeping()
+        # Kiva may be slow, so what does not need it comes first.
+        return {
+            "claims_expired": housekeeping.expire_claims(),
+            "requeued": housekeeping.requeue(),
+            "token": _renew_token(),
+            "proved": housekeeping.prove(runtime.seconds_left(context)),
+            "sent_again": housekeeping.send_again(),
+        }
 
 
 def _renew_token() -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from .client import Remaining
-from .errors import InvalidMessage, NotSent, SubmissionError, Violation
+from .errors import InvalidMessage, NotDecidable, NotSent, SubmissionError, Violation
 from .ledger import Ledger, Row, State
 from .messages import MAX_MESSAGE_BYTES, Kind, Message, Submission, parse_json
 from .photos import Image, read_image
@@ -80,13 +80,13 @@ class Intake:
         headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
         if "json" not in headers.get("content-type", "application/json").lower():
             return _problem(415, "unsupported-media-type", "The message must be application/json")
-        document = decode(_body(event))
+        document = decode(body_of(event))
         message = parse_json(self.kind, document, self.settings.rules)
         known = self._rows(message)
         if taken := [each.reference for each in message.submissions if _is_taken(each, known.get(each.reference))]:
             return conflict(taken)
         standing = [row for each in message.submissions if (row := known.get(each.reference)) and _is_same(each, row)]
-        if len(standing) == len(message.submissions) and not _may_go_again(standing):
+        if len(standing) == len(message.submissions) and not _helps(standing):
             return self._answer(message, standing, {})
         wait = "wait" in _preferences(headers.get("prefer", ""))
         text = self._for_the_queue(document, message)
@@ -156,7 +156,8 @@ class Intake:
         return Answer(200, body, location)
 
 
-def _body(event: Mapping[str, Any]) -> str:
+def body_of(event: Mapping[str, Any]) -> str:
+    """The body of a request. Raises InvalidMessage when it is no text."""
     body: str = event.get("body") or ""
     if not event.get("isBase64Encoded"):
         return body
@@ -180,9 +181,9 @@ def _is_same(submission: Submission, row: Row) -> bool:
     return row.fingerprint == submission.fingerprint
 
 
-def _may_go_again(rows: Iterable[Row]) -> bool:
-    """RETRY means that a message is waiting in the queue. Another one does no harm, and helps if that one was lost."""
-    return any(row.state is State.RETRY for row in rows)
+def _helps(rows: Iterable[Row]) -> bool:
+    """Whether another delivery does more than ask: RETRY could have lost its message, UNKNOWN may not be kept yet."""
+    return any(row.state is State.RETRY or (row.state is State.UNKNOWN and not row.payload) for row in rows)
 
 
 # --- how things are shown -------------------------------------------------------------------------------------------
@@ -202,6 +203,8 @@ def show(row: Row) -> dict[str, Any]:
     }
     if row.warnings:
         shown["warnings"] = list(row.warnings)
+    if row.decisions:
+        shown["decisions"] = [dict(decision) for decision in row.decisions]
     if row.outcome:
         shown |= row.outcome.facts()
     return shown
@@ -232,7 +235,7 @@ _ACCEPTED_STEPS = {
 }
 _STEPS = {
     State.REJECTED: "correct it in your system and send it anew",
-    State.UNKNOWN: "look in PA2 whether Kiva has it; it is not sent again by itself",
+    State.UNKNOWN: "look in PA2 whether Kiva has it, then send your decision; it is not sent again by itself",
     State.ABANDONED: "nothing: it was given up",
 }
 
@@ -244,6 +247,10 @@ def problem(error: SubmissionError) -> Answer:
             return _problem(413, "message-too-large", "The message is too large", errors=_errors(error))
         case InvalidMessage():
             return _problem(400, "invalid-message", "The message breaks a rule", errors=_errors(error))
+        case NotDecidable():
+            answer = _problem(409, "not-decidable", "It cannot be decided now", detail=str(error))
+            later = {"Retry-After": str(int(error.retry_after) + 1)} if error.retry_after else {}
+            return Answer(answer.status, answer.body, later)
         case NotSent():
             seconds = str(int(error.retry_after or 30))
             answer = _problem(503, "kiva-unavailable", "Kiva cannot be reached at the moment", detail=str(error))

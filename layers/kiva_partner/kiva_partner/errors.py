@@ -61,6 +61,14 @@ class OutcomeUnknown(SubmissionError):
         self.status = status
 
 
+class NotDecidable(SubmissionError):
+    """It does not wait for a person's decision, or not yet: look again, not before `retry_after` seconds if given."""
+
+    def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
 class Misconfigured(SubmissionError):
     """Credentials, scopes or settings are wrong, so every message would fail alike: raise the alarm, let them wait."""
 

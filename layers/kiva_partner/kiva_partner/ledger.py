@@ -88,7 +88,11 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A submission as the ledger knows it. Times are UTC, ISO 8601."""
+    """A submission as the ledger knows it. Times are UTC, ISO 8601; `lease_until` is in epoch seconds.
+
+    `call_id` is the call that its last claim was for, `payload` the key under which an UNKNOWN one is kept, `requeue`
+    that it was decided to send it again and its message is not in the queue yet.
+    """
 
     kind: Kind
     reference: str
@@ -100,9 +104,14 @@ class Row:
     attempts: int = 0
     owner: str = ""
     lease_until: float = 0.0
+    call_id: str = ""
     outcome: Outcome | None = None
+    payload: str = ""
+    requeue: bool = False
+    decisions: tuple[Mapping[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
     period: str = ""
+    client_id: str = ""
 
 
 class ClaimResult(StrEnum):
@@ -118,6 +127,8 @@ class ClaimResult(StrEnum):
     """Somebody else is sending it right now."""
     CONFLICT = "CONFLICT"
     """Its reference belongs to other content."""
+    UNCLEAR = "UNCLEAR"
+    """DynamoDB gave no answer, and our claim is not to be seen: nothing is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,40 +176,68 @@ class Ledger:
         )
 
     def claim(
-        self, submissions: Sequence[Submission], owner: str, lease_until: float
+        self,
+        submissions: Sequence[Submission],
+        owner: str,
+        lease_until: float,
+        call_ids: Mapping[str, str] | None = None,
     ) -> dict[str, tuple[ClaimResult, Row | None]]:
         """Ask for the right to send, for each submission alone; references must differ. `lease_until` in epoch seconds.
 
-        A row in the way is given back with the result. One whose lease has run out is turned into UNKNOWN on the spot.
+        `call_ids` tells for each reference which call it is planned for: should the owner die, what went together is
+        decided together. A row in the way is given back with the result. One whose lease has run out is turned into
+        UNKNOWN on the spot.
         """
         condition = (
             f"attribute_not_exists(pk) OR (#state IN (:queued, :retry) AND fingerprint = :fingerprint) OR {_FREE_AGAIN}"
         )
         values = {":queued": State.QUEUED, ":retry": State.RETRY, **_FREE_AGAIN_VALUES}
-        blocking = self._write(
-            [
-                self._update(
-                    each,
-                    State.SENDING,
-                    condition=condition,
-                    values=values,
-                    remove=("outcome", "expires_at"),
-                    add={"attempts": 1},
-                    **{**_identity(each), "owner": owner, "lease_until": _number(lease_until)},
-                )
-                for each in submissions
-            ]
-        )
+        updates = [
+            self._update(
+                each,
+                State.SENDING,
+                condition=condition,
+                values=values,
+                remove=("outcome", "expires_at", "requeue"),
+                add={"attempts": 1},
+                **_identity(each),
+                owner=owner,
+                lease_until=_number(lease_until),
+                call_id=(call_ids or {}).get(each.reference, ""),
+            )
+            for each in submissions
+        ]
+        try:
+            blocking = self._write(updates)
+        except Exception as error:  # noqa: BLE001 whatever it is, nobody knows which of the writes were done
+            return self._claimed(submissions, owner, error)
         return {
             each.reference: self._claim_result(each, owner, row)
             for each, row in zip(submissions, blocking, strict=True)
+        }
+
+    def _claimed(
+        self, submissions: Sequence[Submission], owner: str, error: Exception
+    ) -> dict[str, tuple[ClaimResult, Row | None]]:
+        """What an unclear claim came to, read back. What does not carry our name is not ours, even if it will soon."""
+        rows = self.read_all(submissions[0].kind, [each.reference for each in submissions])
+        if not any(row.owner == owner for row in rows.values()):
+            raise error
+        return {
+            each.reference: self._claim_result(each, owner, rows[each.reference])
+            if each.reference in rows
+            else (ClaimResult.UNCLEAR, None)
+            for each in submissions
         }
 
     def _claim_result(self, submission: Submission, owner: str, row: Row | None) -> tuple[ClaimResult, Row | None]:
         if row is None or (row.state is State.SENDING and row.owner == owner):
             # The second: our own claim whose answer was lost on the way.
             return ClaimResult.CLAIMED, None
-        if row.fingerprint != submission.fingerprint:
+        same = row.fingerprint == submission.fingerprint
+        if row.state in ((State.QUEUED, State.RETRY) if same else (State.REJECTED, State.ABANDONED)):
+            return ClaimResult.UNCLEAR, row
+        if not same:
             return ClaimResult.CONFLICT, row
         if row.state is State.SENDING:
             if row.lease_until >= self._clock():
@@ -223,6 +262,7 @@ class Ledger:
                     outcome.state,
                     condition=f"#owner = :me AND (#state = :sending{late})",
                     values={":me": owner, ":sending": State.SENDING, **({":unknown": State.UNKNOWN} if late else {})},
+                    remove=("payload",) if outcome.state.is_final else (),
                     **fields,
                 )
             )
@@ -236,7 +276,7 @@ class Ledger:
 
     def expire_claim(self, row: Row) -> Row:
         """Turn a claim whose lease ran out into UNKNOWN, unless its owner was quicker; gives the row as it is now."""
-        outcome = Outcome(State.UNKNOWN, "the function that was sending it ended without a word")
+        outcome = Outcome(State.UNKNOWN, "the function that was sending it ended without a word", call_id=row.call_id)
         self._write(
             [
                 self._update(
@@ -250,12 +290,69 @@ class Ledger:
         )
         return self.read(row.kind, row.reference) or row
 
-    def expired_claims(self) -> Iterator[Row]:
-        """Every claim whose lease has run out."""
-        for kind in Kind:
-            for row in self._all(kind, State.SENDING):
-                if row.lease_until < self._clock():
-                    yield row
+    def keep(self, payloads: Sequence[tuple[Submission | Row, str]]) -> list[bool]:
+        """Note the key under which each is kept, "" when it no longer is. False for one that is not UNKNOWN now."""
+        blocking = self._write(
+            [
+                self._update(
+                    target,
+                    State.UNKNOWN,
+                    condition="#state = :state AND fingerprint = :fingerprint",
+                    values={":fingerprint": target.fingerprint},
+                    payload=key,
+                )
+                for target, key in payloads
+            ]
+        )
+        return [row is None for row in blocking]
+
+    def resolve(
+        self,
+        rows: Sequence[Row],
+        outcome: Outcome,
+        *,
+        decision: Mapping[str, str] | None = None,
+        claimed_until: float | None = None,
+    ) -> list[bool]:
+        """Give UNKNOWN rows an outcome, found by reading or decided. Tells for each whether it was still to be had.
+
+        Args:
+            rows: As they were read; one that was claimed anew meanwhile is left alone.
+            outcome: ACCEPTED, ABANDONED, or RETRY to send it again.
+            decision: What is to be remembered of who decided, when and why.
+            claimed_until: Epoch seconds; a row whose lease ends later is left alone.
+        """
+        fields: dict[str, Any] = {"outcome": _outcome_item(outcome)}
+        if outcome.state.is_final:
+            fields["expires_at"] = self._end_of_keeping()
+        else:
+            fields["requeue"] = True
+        condition = "#state = :unknown AND fingerprint = :fingerprint AND attempts = :attempts"
+        values: dict[str, Any] = {":unknown": State.UNKNOWN}
+        if claimed_until is not None:
+            condition += " AND lease_until <= :claimed_until"
+            values[":claimed_until"] = int(claimed_until)
+        blocking = self._write(
+            [
+                self._update(
+                    row,
+                    outcome.state,
+                    condition=condition,
+                    values={**values, ":fingerprint": row.fingerprint, ":attempts": row.attempts},
+                    remove=("payload",) if outcome.state.is_final else (),
+                    append={"decisions": dict(decision)} if decision else None,
+                    **fields,
+                )
+                for row in rows
+            ]
+        )
+        return [row is None for row in blocking]
+
+    def requeued(self, row: Row) -> None:
+        """Note that the message of a submission which is to be sent again is in the queue."""
+        condition = "#state = :state AND attempts = :attempts"
+        values = {":attempts": row.attempts}
+        self._write([self._update(row, State.RETRY, condition=condition, values=values, remove=("requeue",))])
 
     # --- reading ---
 
@@ -287,6 +384,16 @@ class Ledger:
                 raise TimeoutError("DynamoDB leaves keys of a BatchGetItem unprocessed")
         # DynamoDB answers in any order it likes.
         return {reference: rows[reference] for reference in references if reference in rows}
+
+    def every(self, kind: Kind, state: State) -> Iterator[Row]:
+        """All submissions of a kind in a state, the latest change first (an index: up to a second behind)."""
+        cursor = None
+        while True:
+            page = self.list_by_state(kind, state, cursor=cursor)
+            yield from page.rows
+            cursor = page.cursor
+            if cursor is None:
+                return
 
     def list_by_state(self, kind: Kind, state: State, *, limit: int = 100, cursor: str | None = None) -> Page:
         """Submissions of a kind in a state, the latest change first (an index: up to a second behind)."""
@@ -333,15 +440,6 @@ class Ledger:
         cursor = base64.urlsafe_b64encode(json.dumps(last).encode()).decode() if last else None
         return Page([_row(_plain(item)) for item in answer["Items"]], cursor)
 
-    def _all(self, kind: Kind, state: State) -> Iterator[Row]:
-        cursor = None
-        while True:
-            page = self.list_by_state(kind, state, cursor=cursor)
-            yield from page.rows
-            cursor = page.cursor
-            if cursor is None:
-                return
-
     def _end_of_keeping(self) -> int:
         return int(self._clock() + KEEP_SETTLED.total_seconds())
 
@@ -359,9 +457,13 @@ class Ledger:
         values: Mapping[str, Any] | None = None,
         remove: Sequence[str] = (),
         add: Mapping[str, int] | None = None,
+        append: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> dict[str, Any]:
-        """One conditional Update: the new state and `fields` are set, `remove` dropped, `add` counted up."""
+        """One conditional Update: the new state and `fields` are set, `remove` dropped, `add` counted up.
+
+        `append` puts a value at the end of a list.
+        """
         now = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="microseconds")
         fields = {
             **fields,
@@ -372,13 +474,17 @@ class Ledger:
         if "loan_id" in fields:
             fields["loan_id"] = f"{self._scope}#{fields['loan_id']}"
         sets = [f"#{name} = :{name}" for name in fields] + ["created_at = if_not_exists(created_at, :updated_at)"]
+        sets += [f"{name} = list_append(if_not_exists({name}, :none), :append_{name})" for name in append or {}]
         expression = "SET " + ", ".join(sets)
         if remove:
             expression += " REMOVE " + ", ".join(remove)
         if add:
             expression += " ADD " + ", ".join(f"{name} :add_{name}" for name in add)
-        counted = {f":add_{name}": number for name, number in (add or {}).items()}
-        named = {f":{name}": value for name, value in fields.items()}
+        named: dict[str, Any] = {f":{name}": value for name, value in fields.items()}
+        named |= {f":add_{name}": number for name, number in (add or {}).items()}
+        named |= {f":append_{name}": [value] for name, value in (append or {}).items()}
+        if append:
+            named[":none"] = []
         names = {f"#{name}": name for name in (*fields, "state", "owner") if f"#{name}" in expression + condition}
         return {
             "TableName": self._table,
@@ -387,7 +493,7 @@ class Ledger:
             "ConditionExpression": condition,
             "ExpressionAttributeNames": names,
             "ExpressionAttributeValues": {
-                name: _SERIALIZE(value) for name, value in {**named, **counted, **(values or {})}.items()
+                name: _SERIALIZE(value) for name, value in {**named, **(values or {})}.items()
             },
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
@@ -454,6 +560,8 @@ def _identity(submission: Submission) -> dict[str, Any]:
         fields["warnings"] = list(submission.warnings)
     if submission.period:
         fields["period"] = submission.period
+    if submission.client_id:
+        fields["client_id"] = submission.client_id
     return fields
 
 
@@ -499,9 +607,14 @@ def _row(item: Mapping[str, Any]) -> Row:
         attempts=int(item.get("attempts", 0)),
         owner=item.get("owner", ""),
         lease_until=float(item.get("lease_until", 0)),
+        call_id=item.get("call_id", ""),
         outcome=outcome,
+        payload=item.get("payload", ""),
+        requeue=item.get("requeue", False),
+        decisions=tuple(item.get("decisions", ())),
         warnings=tuple(item.get("warnings", ())),
         period=item.get("period", ""),
+        client_id=item.get("client_id", ""),
     )
 
 

@@ -76,11 +76,11 @@ Text = Annotated[str, Meta(min_length=1, max_length=20_000)]
 CatalogueId = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
-class _Strict(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Strict(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Kiva ignores what it does not know; we refuse it, because an ignored field is a producer's lost intention."""
 
 
-class Entrep(_Strict, frozen=True, kw_only=True):
+class Entrep(Strict, frozen=True, kw_only=True):
     """One borrower of a draft."""
 
     client_id: Id
@@ -91,7 +91,7 @@ class Entrep(_Strict, frozen=True, kw_only=True):
     amount: Money
 
 
-class Instalment(_Strict, frozen=True, kw_only=True):
+class Instalment(Strict, frozen=True, kw_only=True):
     """One expected repayment of the schedule."""
 
     date: date
@@ -99,13 +99,13 @@ class Instalment(_Strict, frozen=True, kw_only=True):
     interest: Money | UnsetType = UNSET
 
 
-class Photo(_Strict, frozen=True):
+class Photo(Strict, frozen=True):
     """A photo that travels outside its message (a claim check): a key of the payload bucket, below `photos/`."""
 
     s3_key: Annotated[str, Meta(pattern=_S3_KEY)]
 
 
-class LoanDraft(_Strict, frozen=True, kw_only=True):
+class LoanDraft(Strict, frozen=True, kw_only=True):
     """`POST loan_draft`: one entry in `entreps` is an individual loan, two or more are a group."""
 
     reference: Reference | UnsetType = UNSET
@@ -128,7 +128,7 @@ class LoanDraft(_Strict, frozen=True, kw_only=True):
     photo: Photo | UnsetType = UNSET
 
 
-class Journal(_Strict, frozen=True, kw_only=True):
+class Journal(Strict, frozen=True, kw_only=True):
     """One borrower update."""
 
     internal_loan_id: Id
@@ -138,14 +138,14 @@ class Journal(_Strict, frozen=True, kw_only=True):
     image_url: Annotated[str, Meta(pattern=_IMAGE_URL, max_length=2000)] | UnsetType = UNSET
 
 
-class JournalUpdates(_Strict, frozen=True, kw_only=True):
+class JournalUpdates(Strict, frozen=True, kw_only=True):
     """`POST journals`."""
 
     reference: Reference | UnsetType = UNSET
     journals: Annotated[list[Journal], Meta(min_length=1, max_length=MAX_ROWS)]
 
 
-class Repayment(_Strict, frozen=True, kw_only=True):
+class Repayment(Strict, frozen=True, kw_only=True):
     """One row of a repayment report."""
 
     loan_id: Id
@@ -154,7 +154,7 @@ class Repayment(_Strict, frozen=True, kw_only=True):
     payment_id: Reference | UnsetType = UNSET
 
 
-class Repayments(_Strict, frozen=True, kw_only=True):
+class Repayments(Strict, frozen=True, kw_only=True):
     """`POST repayments`: `period` is the reporting month, needed unless a `reference` is given."""
 
     reference: Reference | UnsetType = UNSET
@@ -221,10 +221,7 @@ def parse_json(kind: Kind, document: object, rules: PartnerRules) -> Message:
     """As `parse`, for a message that was read by `strict_json` and may be too large for a queue (an inline photo)."""
     if isinstance(document, dict):
         _refuse_other_kind(kind, document)
-    try:
-        message = msgspec.convert(document, SCHEMAS[kind], dec_hook=_money)
-    except msgspec.ValidationError as error:
-        raise InvalidMessage(_violation(str(error))) from None
+    message = checked(document, SCHEMAS[kind])
     match message:
         case LoanDraft():
             return _loan_draft(message, rules)
@@ -232,6 +229,14 @@ def parse_json(kind: Kind, document: object, rules: PartnerRules) -> Message:
             return _journal_updates(message, rules)
         case Repayments():
             return _repayments(message, rules)
+
+
+def checked[Schema](document: object, schema: type[Schema]) -> Schema:
+    """A document in the form of its schema. Raises InvalidMessage, naming field and rule."""
+    try:
+        return msgspec.convert(document, schema, dec_hook=_money)
+    except msgspec.ValidationError as error:
+        raise InvalidMessage(_violation(str(error))) from None
 
 
 def _money(wanted: type, value: object) -> object:

@@ -1,30 +1,34 @@
 """An SQS batch in, a partial batch response out.
 
-Only what may come again is reported back. What code can never take goes to the dead-letter queue at once, with the
-reason as an attribute, while its neighbours are submitted. A response of None would delete the whole batch.
-Source: AWS Lambda Developer Guide, "Handling errors for an SQS event source".
+Only what may come again is reported back, and waits in its queue, longer each time. What code can never take goes to
+the dead-letter queue at once, with the reason as an attribute, while its neighbours are submitted. A response of None
+would delete the whole batch. Source: AWS Lambda Developer Guide, "Handling errors for an SQS event source".
 """
 
 import json
 import logging
+import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import batched, islice
 from typing import TYPE_CHECKING, Any
 
 from .client import Remaining
 from .errors import InvalidMessage, Misconfigured, NotSent
 from .messages import MAX_MESSAGE_BYTES, Kind, Message, parse
+from .payloads import Payloads, pointed
 from .relay import Relay, Result, Verdict
 from .settings import Settings
 from .telemetry import Telemetry
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
-    from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
 
-DEAD_LETTER_PREFIX = "dead-letters/"
+FIRST_WAIT = 30
+LONGEST_WAIT = 3600
+"""Seconds. `template.yaml` counts with it: 100 receives outlast a day's outage."""
+
 MAX_REASON = 1000
 _log = logging.getLogger(__name__)
 
@@ -32,37 +36,60 @@ Record = Mapping[str, Any]
 """SQS's wrapper around one message."""
 
 
-class DeadLetters:
-    """The dead-letter queue, for what no repetition can help."""
+class Queues:
+    """The queue that a function works on, and the dead letters of it, for what no repetition can help."""
 
     def __init__(
         self,
         sqs: Callable[[], "SQSClient"],
-        s3: Callable[[], "S3Client"],
+        payloads: Payloads,
         queue_url: str,
-        bucket: str,
+        dead_letter_queue_url: str,
+        *,
+        jitter: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._sqs = sqs
-        self._s3 = s3
+        self._payloads = payloads
         self._queue_url = queue_url
-        self._bucket = bucket
+        self._dead_letter_queue_url = dead_letter_queue_url
+        self._jitter = jitter
 
-    def put(self, record: Record, kind: Kind, reason: str) -> None:
-        """Lay the message aside with the reason. A body too large for that is kept in the bucket."""
+    def lay_aside(self, record: Record, kind: Kind, reason: str) -> None:
+        """Put the message among the dead letters. A body too large for that is kept in the bucket."""
         body = record["body"]
         in_bytes = body.encode("utf-8", "surrogatepass")
         if len(in_bytes) > MAX_MESSAGE_BYTES:
-            key = f"{DEAD_LETTER_PREFIX}{record['messageId']}"
-            self._s3().put_object(Bucket=self._bucket, Key=key, Body=in_bytes)
-            body = json.dumps({"body_in_bucket": key})
+            body = json.dumps({"body_in_bucket": self._payloads.put_dead_letter(record["messageId"], in_bytes)})
         attributes = {"Reason": reason[:MAX_REASON], "Kind": kind.value, "SourceMessageId": record["messageId"]}
         self._sqs().send_message(
-            QueueUrl=self._queue_url,
+            QueueUrl=self._dead_letter_queue_url,
             MessageBody=body,
             MessageAttributes={
                 name: {"DataType": "String", "StringValue": value} for name, value in attributes.items()
             },
         )
+
+    def put_off(self, waits: Iterable[tuple[Record, float]]) -> None:
+        """Let messages that come again wait: at least the seconds given, and longer with every delivery.
+
+        On top of the seconds comes a time by chance ("full jitter"), so that what failed together does not come back
+        together. Where SQS does not take it, a message waits for the visibility timeout of its queue.
+        Source: AWS Architecture Blog, "Exponential Backoff And Jitter".
+        """
+        for some in batched(waits, 10):
+            entries = [
+                {
+                    "Id": str(index),
+                    "ReceiptHandle": record["receiptHandle"],
+                    "VisibilityTimeout": self._wait(int(record["attributes"]["ApproximateReceiveCount"]), seconds),
+                }
+                for index, (record, seconds) in enumerate(some)
+            ]
+            self._sqs().change_message_visibility_batch(QueueUrl=self._queue_url, Entries=entries)  # type: ignore[arg-type]
+
+    def _wait(self, deliveries: int, at_least: float) -> int:
+        longest = min(FIRST_WAIT * 2 ** min(deliveries - 1, 20), LONGEST_WAIT)
+        return max(1, int(min(at_least + self._jitter(0, longest), LONGEST_WAIT)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,51 +99,86 @@ class Consumer:
     kind: Kind
     settings: Settings
     relay: Relay
-    dead_letters: DeadLetters
+    payloads: Payloads
+    queues: Queues
     telemetry: Telemetry
 
     def consume(self, records: Iterable[Record], remaining: Remaining) -> "PartialItemFailureResponse":
         """Submit every message of the batch; report those that should be delivered again."""
-        again: list[str] = []
+        waits: list[tuple[Record, float]] = []
         messages: list[tuple[Record, Message]] = []
         for record in records:
             try:
-                messages.append((record, parse(self.kind, record["body"], self.settings.rules)))
+                if message := self._read(record["body"]):
+                    messages.append((record, message))
             except InvalidMessage as error:
-                again += self._lay_aside(record, str(error))
+                waits += self._lay_aside(record, str(error))
+            except Exception as error:  # noqa: BLE001 its neighbours need not wait for it
+                self.telemetry.unexpected(f"message {record['messageId']} could not be read", error)
+                waits.append((record, 0))
         results = iter(self._submit([message for _, message in messages], remaining))
         for record, message in messages:
             of_message = list(islice(results, len(message.submissions)))
-            if not of_message or any(result.verdict is Verdict.AGAIN for result in of_message):
-                again.append(record["messageId"])
+            again = [result.retry_after for result in of_message if result.verdict is Verdict.AGAIN]
+            if again:
+                waits.append((record, max(again)))
             elif reason := "; ".join(_complaints(of_message)):
-                again += self._lay_aside(record, reason)
-        return come_again(again)
+                waits += self._lay_aside(record, reason)
+            elif key := pointed(record["body"]):
+                self._forget(key, of_message)
+        self._put_off(waits)
+        return come_again(record["messageId"] for record, _ in waits)
+
+    def _read(self, body: str) -> Message | None:
+        """The message; for one that points to a kept submission, that; None when it has been settled since."""
+        key = pointed(body)
+        if not key:
+            return parse(self.kind, body, self.settings.rules)
+        try:
+            submission = self.payloads.load(key)
+        except KeyError:
+            return None
+        return Message(self.kind, submission.reference, (submission,))
 
     def _submit(self, messages: list[Message], remaining: Remaining) -> list[Result]:
-        """A result for each submission; none at all when all may come again: their rows say which were sent."""
+        """A result for each submission; where nothing could be submitted, all of them come again."""
         submissions = [each for message in messages for each in message.submissions]
         if not submissions:
             return []
+        retry_after = 0.0
         try:
             results = self.relay.submit(self.kind, submissions, remaining)
         except (NotSent, Misconfigured) as error:
             self.telemetry.refused("nothing could be submitted, all messages come again", error)
-            return []
+            retry_after = getattr(error, "retry_after", None) or 0
         except Exception as error:  # noqa: BLE001 whatever was claimed is protected by its claim
             self.telemetry.unexpected("nothing could be submitted, all messages come again", error)
-            return []
-        self.telemetry.submissions(self.kind, results)
-        return results
+        else:
+            self.telemetry.submissions(self.kind, results)
+            return results
+        return [Result(each, Verdict.AGAIN, retry_after=retry_after) for each in submissions]
 
-    def _lay_aside(self, record: Record, reason: str) -> list[str]:
-        """The ids of messages that have to come again because even laying aside failed."""
+    def _put_off(self, waits: list[tuple[Record, float]]) -> None:
+        try:
+            self.queues.put_off(waits)
+        except Exception as error:  # noqa: BLE001 they come again all the same, after the queue's own time
+            self.telemetry.unexpected("messages wait for the visibility timeout of their queue", error)
+
+    def _forget(self, key: str, results: Iterable[Result]) -> None:
+        if all(result.state and result.state.is_final for result in results):
+            try:
+                self.payloads.forget(key)
+            except Exception as error:  # noqa: BLE001 the bucket forgets it at its own time
+                self.telemetry.unexpected("a settled submission is still kept", error)
+
+    def _lay_aside(self, record: Record, reason: str) -> list[tuple[Record, float]]:
+        """What has to come again because even laying aside failed, and after how many seconds."""
         _log.warning("message %s goes to the dead-letter queue: %s", record["messageId"], reason[:MAX_REASON])
         try:
-            self.dead_letters.put(record, self.kind, reason)
+            self.queues.lay_aside(record, self.kind, reason)
         except Exception as error:  # noqa: BLE001 it stays in its queue and is tried again
             self.telemetry.unexpected(f"the dead-letter queue does not take message {record['messageId']}", error)
-            return [record["messageId"]]
+            return [(record, 0)]
         self.telemetry.count("DeadLetter")
         return []
 

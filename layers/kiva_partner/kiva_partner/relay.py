@@ -2,28 +2,33 @@
 
 Submissions go in waves. A wave is as many calls as run in parallel; its rows are claimed just before it is sent and
 settled right after, so no claim waits for anything but Kiva's answer. Raise only when sending again is safe; whatever
-might have reached Kiva is written down instead.
+might have reached Kiva is written down instead, and kept, so that it can be sent again should somebody decide so.
 """
 
 import logging
 import re
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import batched, chain
+from itertools import chain
 from typing import Any
 
-from .client import KivaClient, KivaSession, Problem, Remaining
+from .breaker import FIRST_PAUSE, Breaker
+from .client import RECORD_SECONDS, KivaClient, KivaSession, Problem, Remaining
 from .errors import InvalidMessage, Misconfigured, NotSent, OutcomeUnknown, Rejected, Violation, where
 from .ledger import ClaimResult, Ledger, Outcome, Row, State
-from .messages import Kind, Photo, Submission
+from .messages import Kind, Submission
+from .payloads import Payloads
 from .settings import Settings
 
 LEASE_MARGIN = 30
 """Seconds by which a claim outlives its invocation, so that Lambda has ended it before anybody calls it dead."""
+
+FIRST_SETTLE_PAUSE = 0.25
 
 HALVING_STATUSES = frozenset({400, 413, 422})
 """Refusals that may be about one row of a list. The others are about the call itself, whatever it holds."""
@@ -48,8 +53,8 @@ class Verdict(StrEnum):
 class Result:
     """What became of one submission in this pass.
 
-    `new` tells an outcome of this pass from one that stood before; `violations` are the rules that an INVALID one
-    breaks.
+    `retry_after` are the seconds that one to come AGAIN should wait at least. `new` tells an outcome of this pass from
+    one that stood before; `violations` are the rules that an INVALID one breaks.
     """
 
     submission: Submission
@@ -57,12 +62,35 @@ class Result:
     state: State | None = None
     outcome: Outcome | None = None
     reason: str = ""
+    retry_after: float = 0
     new: bool = False
     violations: tuple[Violation, ...] = ()
 
 
-LoadPhoto = Callable[[Photo], str]
-"""The data URI of a stored photo. Raises InvalidMessage when it is missing or is no photo."""
+Outcomes = list[tuple[Submission, Outcome]]
+"""What became of submissions that were sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """Submissions that go to Kiva together."""
+
+    id: str
+    submissions: list[Submission]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wave:
+    """Calls that are made at the same time, and what for that is at hand in this invocation."""
+
+    kind: Kind
+    kiva: KivaSession
+    threads: ThreadPoolExecutor
+    calls: list[_Call]
+    remaining: Remaining
+
+    def submissions(self) -> list[Submission]:
+        return [each for call in self.calls for each in call.submissions]
 
 
 class Relay:
@@ -73,15 +101,19 @@ class Relay:
         settings: Settings,
         ledger: Ledger,
         client: KivaClient,
-        load_photo: LoadPhoto,
+        payloads: Payloads,
+        breaker: Breaker,
         *,
         clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._client = client
-        self._load_photo = load_photo
+        self._payloads = payloads
+        self._breaker = breaker
         self._clock = clock
+        self._sleep = sleep
 
     def submit(self, kind: Kind, submissions: Sequence[Submission], remaining: Remaining) -> list[Result]:
         """Send what may be sent; `remaining` gives the invocation's seconds. A result for each submission, in order.
@@ -93,22 +125,30 @@ class Relay:
         for submission in submissions:
             first.setdefault(submission.reference, submission)
         results: dict[str, Result] = {}
-        with self._client.session(remaining) as kiva:
+        with self._client.session(remaining) as kiva, ThreadPoolExecutor(self._settings.parallel_calls) as threads:
             kiva.obtain_token(kind.scope)
-            stop = ""
-            with ThreadPoolExecutor(self._settings.parallel_calls) as threads:
-                for wave in batched(self._calls(kind, first.values()), self._settings.parallel_calls):
-                    if not kiva.has_time():
-                        stop = "no time left in this invocation"
-                    if stop:
-                        results |= {each.reference: Result(each, Verdict.AGAIN, reason=stop) for each in chain(*wave)}
-                        continue
-                    done = self._wave(kind, kiva, threads, wave, remaining)
-                    results |= done
-                    stop = _reason_to_stop(done.values())
+            trial = self._breaker.enter(kind, remaining() + LEASE_MARGIN, kiva.answers)
+            calls = deque(self._calls(kind, first.values()))
+            stop: NotSent | None = None
+            while calls and stop is None:
+                if not kiva.has_time():
+                    stop = NotSent("no time left in this invocation")
+                    break
+                width = 1 if trial else self._settings.parallel_calls
+                wave = _Wave(kind, kiva, threads, [calls.popleft() for _ in range(min(width, len(calls)))], remaining)
+                done, outcomes = self._send(wave)
+                results |= done
+                stop = _reason_to_stop(done.values())
+                if outcomes and self._breaker.note(kind, _answers(outcomes), trial=trial):
+                    stop = NotSent("nothing more is sent while Kiva leaves doubts", retry_after=FIRST_PAUSE)
+                trial = trial and not outcomes
+            if trial:
+                self._breaker.note(kind, [], trial=True)
+        for submission in chain.from_iterable(call.submissions for call in calls):
+            results[submission.reference] = _again(submission, stop)
         return [_result_of(each, first[each.reference], results[each.reference]) for each in submissions]
 
-    def _calls(self, kind: Kind, submissions: Iterable[Submission]) -> list[list[Submission]]:
+    def _calls(self, kind: Kind, submissions: Iterable[Submission]) -> list[_Call]:
         """Pack submissions into calls. A report holds each loan once, as does the CSV that Kiva makes of it."""
         size = {
             Kind.LOAN_DRAFT: 1,
@@ -127,55 +167,73 @@ class Relay:
             call[key] = submission
             if len(call) == size:
                 with_room.remove(call)
-        return [list(call.values()) for call in calls]
+        return [_Call(_new_id(), list(call.values())) for call in calls]
 
-    def _wave(
-        self,
-        kind: Kind,
-        kiva: KivaSession,
-        threads: ThreadPoolExecutor,
-        wave: Sequence[Sequence[Submission]],
-        remaining: Remaining,
-    ) -> dict[str, Result]:
-        contents, results = self._contents(chain(*wave))
-        owner = uuid.uuid4().hex
-        candidates = [each for each in chain(*wave) if each.reference in contents]
-        claims = self._ledger.claim(candidates, owner, self._clock() + remaining() + LEASE_MARGIN)
-        calls = []
-        for call in wave:
-            ours = []
-            for submission in call:
-                if submission.reference in results:
-                    continue
+    def _send(self, wave: _Wave) -> tuple[dict[str, Result], Outcomes]:
+        """Claim, send, settle, and keep what is unknown. Gives a result for each submission, and what was sent now."""
+        contents, results = self._contents(wave.submissions())
+        owner = _new_id()
+        claims = self._ledger.claim(
+            [each for each in wave.submissions() if each.reference in contents],
+            owner,
+            self._clock() + wave.remaining() + LEASE_MARGIN,
+            {each.reference: call.id for call in wave.calls for each in call.submissions},
+        )
+        to_keep = []
+        for submission in wave.submissions():
+            if submission.reference in claims:
                 claim, row = claims[submission.reference]
-                if claim is ClaimResult.CLAIMED:
-                    ours.append(submission)
-                else:
+                if claim is not ClaimResult.CLAIMED:
                     results[submission.reference] = _not_ours(submission, claim, row)
-            if ours:
-                calls.append(ours)
+                    if row and row.state is State.UNKNOWN and claim is not ClaimResult.CONFLICT and not row.payload:
+                        to_keep.append(submission)
+        ours = [
+            _Call(call.id, [each for each in call.submissions if each.reference not in results]) for call in wave.calls
+        ]
 
-        def send(call: list[Submission]) -> list[tuple[Submission, Outcome]]:
-            return list(_send(kind, kiva, call, contents))
+        def send(call: _Call) -> Outcomes:
+            return list(_post_all(wave.kind, wave.kiva, call, contents))
 
-        outcomes = list(chain(*threads.map(send, calls)))
-        unwritten = {each.reference for each in self._settle(outcomes, owner)}
+        outcomes = list(chain.from_iterable(wave.threads.map(send, [call for call in ours if call.submissions])))
+        unwritten = self._settle(outcomes, owner, wave.remaining)
         for submission, outcome in outcomes:
             lost = submission.reference in unwritten
             results[submission.reference] = _after_sending(submission, outcome, lost=lost)
-        return results
+            if outcome.state is State.UNKNOWN and not lost:
+                to_keep.append(submission)
+        whole = [replace(each, content=dict(contents[each.reference]), photo=None) for each in to_keep]
+        for submission in self._not_kept(whole, wave.threads):
+            reason = "its outcome is unknown, and it could not be kept for being sent again"
+            results[submission.reference] = replace(results[submission.reference], verdict=Verdict.AGAIN, reason=reason)
+        return results, outcomes
 
-    def _settle(self, outcomes: Sequence[tuple[Submission, Outcome]], owner: str) -> list[Submission]:
+    def _settle(self, outcomes: Outcomes, owner: str, remaining: Remaining) -> set[str]:
+        """Write outcomes down, trying until the time is over. Gives the references of those that are not written."""
+        pause = FIRST_SETTLE_PAUSE
+        while outcomes:
+            try:
+                return {each.reference for each in self._ledger.settle(outcomes, owner)}
+            except Exception as error:  # noqa: BLE001 Kiva's proof is lost if it is lost here, whatever the reason
+                if pause == FIRST_SETTLE_PAUSE:
+                    _log_proof(outcomes, error)
+                if remaining() < pause + RECORD_SECONDS:
+                    return {each.reference for each, _ in outcomes}
+                self._sleep(pause)
+                pause *= 2
+        return set()
+
+    def _not_kept(self, submissions: Sequence[Submission], threads: ThreadPoolExecutor) -> list[Submission]:
+        """Keep UNKNOWN submissions, photos included. Gives those that could not be kept."""
         try:
-            return self._ledger.settle(outcomes, owner)
-        except Exception:
-            # Kiva's proof must not be lost with the write: from here a person can still find it.
-            for submission, outcome in outcomes:
-                _log.error(
-                    "could not write down: %s %s is %s %s",
-                    *(submission.kind, submission.reference, outcome.state, dict(outcome.kiva)),
-                )
-            raise
+            keys = list(threads.map(self._payloads.keep, submissions))
+            still_unknown = self._ledger.keep(list(zip(submissions, keys, strict=True)))
+            for key, unknown in zip(keys, still_unknown, strict=True):
+                if not unknown:
+                    self._payloads.forget(key)
+        except Exception as error:  # noqa: BLE001 its message stays in the queue, and the next delivery keeps it
+            _log.error("submissions whose outcome is unknown could not be kept: %s", where(error))
+            return list(submissions)
+        return []
 
     def _contents(self, submissions: Iterable[Submission]) -> tuple[dict[str, Mapping[str, Any]], dict[str, Result]]:
         """What Kiva gets for each reference, photos put in; and a result for each whose photo is missing or is none.
@@ -188,7 +246,7 @@ class Relay:
             content: Mapping[str, Any] = submission.content
             if submission.photo:
                 try:
-                    content = {**content, "image_encoded": self._load_photo(submission.photo)}
+                    content = {**content, "image_encoded": self._payloads.load_photo(submission.photo)}
                 except InvalidMessage as error:
                     results[submission.reference] = Result(
                         submission, Verdict.INVALID, reason=str(error), violations=error.violations
@@ -208,13 +266,41 @@ def _result_of(submission: Submission, first: Submission, result: Result) -> Res
     return Result(submission, Verdict.CONFLICT, reason=reason)
 
 
-def _reason_to_stop(done: Collection[Result]) -> str:
+def _new_id() -> str:
+    return uuid.uuid4().hex
+
+
+def _reason_to_stop(done: Collection[Result]) -> NotSent | None:
     """What nobody of this wave got through, the next wave would not get through either."""
     if any(result.outcome and result.outcome.misconfigured for result in done):
-        return "Kiva refuses us as we are configured"
+        return NotSent("Kiva refuses us as we are configured")
     if done and all(result.state is State.RETRY for result in done):
-        return "Kiva takes nothing at the moment"
-    return ""
+        return NotSent("Kiva takes nothing at the moment", retry_after=max(result.retry_after for result in done))
+    return None
+
+
+def _answers(outcomes: Outcomes) -> list[bool]:
+    """For the breaker, for each call: an answer, or a doubt. What was not processed is neither."""
+    calls = {
+        outcome.call_id: outcome.state is not State.UNKNOWN
+        for _, outcome in outcomes
+        if outcome.state is not State.RETRY
+    }
+    return list(calls.values())
+
+
+def _again(submission: Submission, stop: NotSent | None) -> Result:
+    return Result(submission, Verdict.AGAIN, reason=str(stop), retry_after=(stop and stop.retry_after) or 0)
+
+
+def _log_proof(outcomes: Outcomes, error: Exception) -> None:
+    """Kiva's proof must not be lost with the write: from here a person can still find it."""
+    _log.error("outcomes cannot be written down yet: %s", where(error))
+    for submission, outcome in outcomes:
+        _log.error(
+            "not written down: %s %s is %s %s",
+            *(submission.kind, submission.reference, outcome.state, dict(outcome.kiva)),
+        )
 
 
 def _not_ours(submission: Submission, claim: ClaimResult, row: Row | None) -> Result:
@@ -223,6 +309,8 @@ def _not_ours(submission: Submission, claim: ClaimResult, row: Row | None) -> Re
     match claim:
         case ClaimResult.BUSY:
             return Result(submission, Verdict.AGAIN, state, outcome, "another function is sending it right now")
+        case ClaimResult.UNCLEAR:
+            return Result(submission, Verdict.AGAIN, state, outcome, "the ledger gave no answer")
         case ClaimResult.CONFLICT:
             reason = (
                 f"its reference belongs to other content, which is {state}; correct that in PA2, or use a new reference"
@@ -234,26 +322,27 @@ def _not_ours(submission: Submission, claim: ClaimResult, row: Row | None) -> Re
 
 def _after_sending(submission: Submission, outcome: Outcome, *, lost: bool) -> Result:
     if lost:
-        return Result(submission, Verdict.AGAIN, None, outcome, "its claim had passed to somebody else")
+        return Result(submission, Verdict.AGAIN, None, outcome, "its outcome could not be written down")
     verdict = Verdict.AGAIN if outcome.state is State.RETRY else Verdict.STANDS
-    return Result(submission, verdict, outcome.state, outcome, outcome.reason, new=True)
+    wait = outcome.retry_after or 0
+    return Result(submission, verdict, outcome.state, outcome, outcome.reason, retry_after=wait, new=True)
 
 
-def _send(
-    kind: Kind, kiva: KivaSession, call: list[Submission], contents: Mapping[str, Mapping[str, Any]]
+def _post_all(
+    kind: Kind, kiva: KivaSession, call: _Call, contents: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[tuple[Submission, Outcome]]:
     """One call, and where Kiva refuses a list: its halves, until the bad row stands alone. Nothing was created then."""
-    call_id = uuid.uuid4().hex
+    submissions = call.submissions
     try:
-        outcomes = _post(kind, kiva, call, [contents[each.reference] for each in call], call_id)
+        outcomes = _post(kind, kiva, submissions, [contents[each.reference] for each in submissions], call.id)
     except Exception as error:  # noqa: BLE001 whatever it is, it came after the claim and has to be written down
-        if isinstance(error, Rejected) and error.status in HALVING_STATUSES and len(call) > 1:
-            middle = len(call) // 2
-            yield from _send(kind, kiva, call[:middle], contents)
-            yield from _send(kind, kiva, call[middle:], contents)
+        if isinstance(error, Rejected) and error.status in HALVING_STATUSES and len(submissions) > 1:
+            middle = len(submissions) // 2
+            for half in (submissions[:middle], submissions[middle:]):
+                yield from _post_all(kind, kiva, _Call(_new_id(), half), contents)
             return
-        outcomes = [_outcome_of(error, call, call_id)] * len(call)
-    yield from zip(call, outcomes, strict=True)
+        outcomes = [_outcome_of(error, submissions, call.id)] * len(submissions)
+    yield from zip(submissions, outcomes, strict=True)
 
 
 def _outcome_of(error: Exception, call: Sequence[Submission], call_id: str) -> Outcome:

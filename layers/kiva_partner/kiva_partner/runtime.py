@@ -15,12 +15,15 @@ import botocore.session
 from botocore.config import Config
 
 from .api import Intake, problem
+from .breaker import Breaker
 from .client import KivaClient, Remaining, new_ssl_context, post_form
-from .errors import InvalidMessage, Misconfigured, Violation
+from .decisions import Decisions
+from .errors import Misconfigured
+from .housekeeping import Housekeeping
 from .ledger import Ledger
-from .messages import Kind, Photo
-from .photos import Image, sniff_image
-from .queues import Consumer, DeadLetters, come_again
+from .messages import Kind
+from .payloads import Payloads
+from .queues import Consumer, Queues, come_again
 from .relay import Relay
 from .settings import Settings
 from .telemetry import Telemetry
@@ -67,20 +70,39 @@ def telemetry() -> Telemetry:
 @cache
 def consumer(kind: Kind) -> Consumer:
     """What stands behind the queue of a kind."""
-    dead_letters = DeadLetters(aws("sqs"), aws("s3"), settings().dead_letter_queue_url, settings().payload_bucket)
-    return Consumer(kind, settings(), relay(), dead_letters, telemetry())
+    queues = Queues(aws("sqs"), payloads(), settings().queue_url, settings().dead_letter_queue_url)
+    return Consumer(kind, settings(), relay(), payloads(), queues, telemetry())
 
 
 @cache
 def intake(kind: Kind) -> Intake:
     """What stands behind the API route of a kind."""
-    return Intake(kind, settings(), ledger(), relay(), aws("sqs"), _store_photo, telemetry())
+    return Intake(kind, settings(), ledger(), relay(), aws("sqs"), payloads().store_photo, telemetry())
 
 
 @cache
 def relay() -> Relay:
     """The way through."""
-    return Relay(settings(), ledger(), client(), _load_photo)
+    breaker = Breaker(aws("dynamodb"), settings().ledger_table, settings().ledger_scope)
+    return Relay(settings(), ledger(), client(), payloads(), breaker)
+
+
+@cache
+def decisions() -> Decisions:
+    """What people decide."""
+    return Decisions(ledger(), payloads())
+
+
+@cache
+def housekeeping() -> Housekeeping:
+    """What nobody should have to remember."""
+    return Housekeeping(settings(), ledger(), client(), payloads(), decisions(), aws("sqs"), telemetry())
+
+
+@cache
+def payloads() -> Payloads:
+    """The payload bucket."""
+    return Payloads(aws("s3"), settings().payload_bucket, settings().rules.max_image_bytes)
 
 
 @cache
@@ -147,22 +169,3 @@ def _credentials() -> Credentials:
         raise Misconfigured("the credentials secret has no value yet; see README, «Put the credentials in»") from None
     except (ValueError, KeyError, TypeError):
         raise Misconfigured("the credentials secret must be JSON with client_id and client_secret") from None
-
-
-def _store_photo(image: Image) -> None:
-    aws("s3")().put_object(
-        Bucket=settings().payload_bucket, Key=image.s3_key, Body=image.content, ContentType=image.media_type
-    )
-
-
-def _load_photo(photo: Photo) -> str:
-    s3 = aws("s3")()
-    try:
-        stored = s3.get_object(Bucket=settings().payload_bucket, Key=photo.s3_key)
-    except s3.exceptions.NoSuchKey:
-        raise InvalidMessage(Violation("$.photo.s3_key", "names no object of the payload bucket")) from None
-    limit = settings().rules.max_image_bytes
-    image, broken = sniff_image(stored["Body"].read(limit + 1), limit)
-    if image is None:
-        raise InvalidMessage(*(Violation("$.photo", rule) for rule in broken))
-    return image.data_uri

@@ -20,12 +20,24 @@ PRODUCTION_HOSTS = frozenset(
 """Every production host that Kiva has published. Its test hosts all have `stag` in their names."""
 
 
+KINDS = ("loan_draft", "journal_update", "repayment")
+
+
 class AmountMode(StrEnum):
     """What a repayment's `amount` means for this partner; agreed with Kiva's coordinator before going live."""
 
     CUMULATIVE_PRINCIPAL = "cumulative_principal"
     PRINCIPAL_OUTSTANDING = "principal_outstanding"
     INSTALMENT = "instalment"
+
+
+class UnknownPolicy(StrEnum):
+    """What happens by itself with a submission of which nobody knows whether Kiva has it."""
+
+    HOLD = "hold"
+    """Nothing: it waits for proof or for a person's decision."""
+    RESEND = "resend"
+    """It is sent again after the settling time, and may be at Kiva twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +75,8 @@ class Settings:
     rules: PartnerRules
     queue_url: str
     dead_letter_queue_url: str
+    unknown_policies: Mapping[str, UnknownPolicy]
+    queue_urls: Mapping[str, str]
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
@@ -97,6 +111,9 @@ class Settings:
             # Only the functions that stand behind a queue have these two.
             queue_url=environment.get("QUEUE_URL", ""),
             dead_letter_queue_url=environment.get("DEAD_LETTER_QUEUE_URL", ""),
+            # Only housekeeping has these, for each kind.
+            unknown_policies={kind: reader.policy(f"{kind.upper()}_UNKNOWN_POLICY") for kind in KINDS},
+            queue_urls={kind: environment.get(f"{kind.upper()}_QUEUE_URL", "") for kind in KINDS},
         )
         mistakes = reader.mistakes or _contradictions(settings, environment.get("KIVA_PRODUCTION_CONFIRMED", "no"))
         if mistakes:
@@ -130,6 +147,9 @@ class _Reader:
             self.mistakes.append(f"{name} must be one of {', '.join(allowed)}")
         return value if value in allowed else allowed[0]
 
+    def policy(self, name: str) -> UnknownPolicy:
+        return UnknownPolicy(self.one_of(name, *UnknownPolicy) if name in self._environment else UnknownPolicy.HOLD)
+
     def number(self, name: str) -> int:
         value = self.text(name, r"[1-9][0-9]{0,8}")
         return int(value) if re.fullmatch(r"[1-9][0-9]{0,8}", value) else 0
@@ -149,6 +169,10 @@ def _contradictions(settings: Settings, confirmed: str) -> list[str]:
     mistakes = []
     if production and confirmed != "yes":
         mistakes.append("KIVA_ENVIRONMENT is production but KIVA_PRODUCTION_CONFIRMED is not yes")
+    resend = settings.unknown_policies["repayment"] is UnknownPolicy.RESEND
+    if resend and settings.rules.amount_mode is AmountMode.INSTALMENT:
+        # A cumulative amount reported twice is still the same amount; an instalment reported twice is two.
+        mistakes.append("REPAYMENT_UNKNOWN_POLICY is resend but REPAYMENT_AMOUNT_MODE is instalment")
     for name, url in urls.items():
         host = (urlsplit(url).hostname or "").rstrip(".")  # DNS knows the same host with a dot behind it
         if production and "stag" in host:

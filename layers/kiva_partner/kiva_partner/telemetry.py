@@ -73,6 +73,13 @@ class Telemetry:
             self._logger.warning("claim expired", extra={"kind": row.kind.value, "reference": row.reference})
             self.count("SubmissionUnknown", int(row.state is State.UNKNOWN))
 
+    def decided(self, rows: Iterable[Row], decision: str, by: str) -> None:
+        """What a person decided, and who; the reason is in the ledger."""
+        for row in rows:
+            fields = {"kind": row.kind.value, "reference": row.reference, "decision": decision, "by": by}
+            self._logger.info("decision", extra=fields)
+        self.count("Decision")
+
     def refused(self, what: str, error: SubmissionError) -> None:
         """Something could not be done at all. The error's text is ours and names no secret."""
         self._logger.error("%s: %s", what, error)

@@ -40,6 +40,9 @@ ANSWER_SECONDS = LEASE_SECONDS - 5
 """How long to wait for the token service: not past the lease, or another one would ask as well."""
 
 FORCED_RENEWAL_INTERVAL = 60
+FAILED_RENEWAL_INTERVAL = 60
+"""One attempt a minute: a token service in trouble is not helped by more, and each may take ANSWER_SECONDS."""
+
 WAIT_SECONDS = LEASE_SECONDS + 5
 POLL_SECONDS = 0.25
 
@@ -199,6 +202,7 @@ class TokenProvider:
         self._lock = threading.Lock()
         self._token: Token | None = None
         self._refused: str | None = None
+        self._failure: tuple[float, NotSent | Misconfigured] | None = None
 
     def get(self, scope: str) -> Token:
         """A token that grants `scope`.
@@ -236,6 +240,10 @@ class TokenProvider:
             shared = self._load()
             if shared and shared.lasts(window, self._clock()):
                 return shared
+            if failure := self._recent_failure():
+                if shared and shared.lasts(0, self._clock()):
+                    return shared
+                raise failure
             if self._lease.acquire():
                 try:
                     return self._renewed(window)
@@ -258,6 +266,7 @@ class TokenProvider:
             self._refuse_hasty_renewal(stored)
             token = self._fetch()
         except (NotSent, Misconfigured) as error:
+            self._failure = (self._clock(), error)
             if shared and shared.lasts(0, self._clock()):
                 _log.warning("could not renew the Kiva token, the old one still serves: %s", error)
                 return shared
@@ -267,6 +276,16 @@ class TokenProvider:
         except Exception as error:  # noqa: BLE001 a token that cannot be shared still serves this environment
             _log.warning("could not share the new Kiva token: %s", type(error).__name__)
         return token
+
+    def _recent_failure(self) -> NotSent | Misconfigured | None:
+        """The error of an attempt of this minute, for everybody who would make the next one."""
+        if self._failure is None:
+            return None
+        failed_at, error = self._failure
+        left = failed_at + FAILED_RENEWAL_INTERVAL - self._clock()
+        if left <= 0:
+            return None
+        return Misconfigured(str(error)) if isinstance(error, Misconfigured) else NotSent(str(error), retry_after=left)
 
     def _load(self) -> Token | None:
         """The shared token, if it may be used."""

@@ -1,0 +1,140 @@
+"""What nobody should have to remember: dead claims, proof that can be read, and sending again what was decided.
+
+Everything here is conditional on what the ledger says at that moment, so it may run twice, and die anywhere.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from .client import KivaClient, Remaining
+from .decisions import SETTLING_SECONDS, Choice, Decision, Decisions
+from .errors import Misconfigured, NotDecidable, NotSent, OutcomeUnknown
+from .ledger import Ledger, Outcome, Row, State
+from .messages import Kind
+from .payloads import Payloads, pointer
+from .settings import Settings, UnknownPolicy
+from .telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+RUN_SECONDS = 300
+"""Between two runs (`template.yaml`)."""
+
+CLOCK_SKEW = 600
+"""By which Kiva's clock may be behind ours."""
+
+MOST_ATTEMPTS = 3
+"""Of a submission that is sent again without anybody being asked; then a person is."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Housekeeping:
+    """One run does each of these once, in this order."""
+
+    settings: Settings
+    ledger: Ledger
+    client: KivaClient
+    payloads: Payloads
+    decisions: Decisions
+    sqs: "Callable[[], SQSClient]"
+    telemetry: Telemetry
+    clock: Callable[[], float] = time.time
+
+    def expire_claims(self) -> int:
+        """Turn claims whose sender ended without a word into UNKNOWN."""
+        dead = [
+            row for kind in Kind for row in self.ledger.every(kind, State.SENDING) if row.lease_until < self.clock()
+        ]
+        expired = [self.ledger.expire_claim(row) for row in dead]
+        self.telemetry.expired(expired)
+        return len(expired)
+
+    def prove(self, remaining: Remaining) -> int:
+        """Look for UNKNOWN drafts among Kiva's loans. What is found was accepted; what is not found proves nothing."""
+        proved = 0
+        due = [row for row in self.ledger.every(Kind.LOAN_DRAFT, State.UNKNOWN) if self._is_due(row)]
+        if not due:
+            return 0
+        with self.client.session(remaining) as kiva:
+            for row in due:
+                if not kiva.has_time():
+                    break
+                try:
+                    loans = kiva.all_loans(query=row.loan_id)
+                    loan = next((loan for loan in loans if _is_loan_of(row, loan)), None)
+                except (NotSent, OutcomeUnknown, Misconfigured) as error:
+                    _log.warning("drafts whose outcome is unknown cannot be looked for: %s", error)
+                    break
+                proved += bool(loan and self._accept(row, loan))
+        self.telemetry.count("SubmissionProved", proved)
+        return proved
+
+    def _is_due(self, row: Row) -> bool:
+        """At every run for an hour, then hourly: a draft shows among the loans only when somebody has published it."""
+        since = self.clock() - _epoch(row.updated_at)
+        return since < 3600 or self.clock() % 3600 < RUN_SECONDS  # noqa: PLR2004 seconds of an hour
+
+    def _accept(self, row: Row, loan: dict[str, Any]) -> bool:
+        kiva = {"kiva_id": str(loan.get("kiva_id", "")), "loan_uuid": str(loan.get("uuid", ""))}
+        (done,) = self.ledger.resolve([row], Outcome(State.ACCEPTED, "found among Kiva's loans", kiva))
+        if done and row.payload:
+            self.payloads.forget(row.payload)
+        return done
+
+    def send_again(self) -> int:
+        """Decide to send again what is UNKNOWN, where the policy of its kind is to do so without asking a person."""
+        decision = Decision(decision=Choice.SEND_AGAIN, reason="the policy for unknown outcomes is to send again")
+        sent = 0
+        for kind in Kind:
+            if self.settings.unknown_policies[kind] is UnknownPolicy.RESEND:
+                for row in list(self.ledger.every(kind, State.UNKNOWN)):
+                    if row.attempts < MOST_ATTEMPTS and row.lease_until + SETTLING_SECONDS <= self.clock():
+                        sent += self._decide(row, decision)
+        return sent
+
+    def _decide(self, row: Row, decision: Decision) -> int:
+        try:
+            return len(self.decisions.decide(row, decision, "policy"))
+        except NotDecidable as error:  # decided with another row of its call, or not kept
+            _log.info("%s %s is not sent again: %s", row.kind, row.reference, error)
+            return 0
+
+    def requeue(self) -> int:
+        """Put a message into the queue for each submission that is to be sent again. Twice would do no harm."""
+        requeued = 0
+        for kind in Kind:
+            for row in list(self._to_requeue(kind)):
+                self.sqs().send_message(QueueUrl=self.settings.queue_urls[kind], MessageBody=pointer(row.payload))
+                self.ledger.requeued(row)
+                requeued += 1
+        return requeued
+
+    def _to_requeue(self, kind: Kind) -> Iterator[Row]:
+        return (row for row in self.ledger.every(kind, State.RETRY) if row.requeue and row.payload)
+
+
+def _is_loan_of(row: Row, loan: dict[str, Any]) -> bool:
+    """The very ids, and made after the draft was first sent: an older loan may have had the same id."""
+    created = loan.get("create_time")
+    return (
+        loan.get("internal_loan_id") == row.loan_id
+        and loan.get("internal_client_id") == row.client_id
+        and isinstance(created, int)
+        and _seconds(created) >= _epoch(row.created_at) - CLOCK_SKEW
+    )
+
+
+def _seconds(created: int) -> float:
+    """Kiva gives epoch seconds; a number this large can only be milliseconds."""
+    return created / 1000 if created > 10**11 else created
+
+
+def _epoch(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
