@@ -131,8 +131,11 @@ class Kiva:
     def __init__(self) -> None:
         self.mock = responses.RequestsMock(assert_all_requests_are_fired=False)
         self.sent: list[tuple[str, Any]] = []
-        self.answers: list[tuple[int, Any] | Exception] = []
+        self.answers: list[tuple[int, Any] | tuple[int, Any, dict[str, str]] | Exception] = []
         self.token_requests = 0
+        self.reads = 0
+        self.read_status = 200
+        self.loans: list[dict[str, Any]] = []
         self.while_posting: Callable[[], None] = lambda: None
         self.refuses: Callable[[Any], bool] = lambda _: False
         self._ids = count(1)
@@ -142,6 +145,7 @@ class Kiva:
         self.mock.add_callback(responses.POST, TOKEN_URL, self._token)
         for path in ("loan_draft", "journals", "repayments"):
             self.mock.add_callback(responses.POST, f"{PARTNER_URL}/{path}", self._post)
+        self.mock.add_callback(responses.GET, f"{PARTNER_URL}/loans", self._loans)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -159,6 +163,12 @@ class Kiva:
         }
         return 200, {}, json.dumps(answer)
 
+    def _loans(self, request: Any) -> tuple[int, dict[str, str], str]:
+        self.reads += 1
+        query = request.params.get("query", "")
+        found = [loan for loan in self.loans if query in (*loan.values(), "")]
+        return self.read_status, {}, json.dumps({"total_records": len(found), "data": found})
+
     def _post(self, request: Any) -> tuple[int, dict[str, str], str]:
         path = request.url.rpartition("/")[2]
         self.sent.append((path, json.loads(request.body)))
@@ -167,7 +177,8 @@ class Kiva:
             answer = self.answers.pop(0)
             if isinstance(answer, Exception):
                 raise answer
-            return answer[0], {}, json.dumps(answer[1])
+            status, body, *headers = answer
+            return status, headers[0] if headers else {}, json.dumps(body)
         if self.refuses(self.sent[-1][1]):
             return 400, {}, '{"message": "a row is wrong"}'
         number = next(self._ids)

@@ -50,7 +50,12 @@ class Function:
     def batch(self, *bodies):
         """Deliver messages m0, m1, …; gives the ids of those that are to come again."""
         records = [
-            {"messageId": f"m{number}", "body": body if isinstance(body, str) else json.dumps(body)}
+            {
+                "messageId": f"m{number}",
+                "receiptHandle": f"handle-{number}",
+                "body": body if isinstance(body, str) else json.dumps(body),
+                "attributes": {"ApproximateReceiveCount": "1"},
+            }
             for number, body in enumerate(bodies)
         ]
         response = self.handler({"Records": records}, self.context)
@@ -98,18 +103,20 @@ def waiting(queue_urls):
 
 @pytest.fixture
 def console(deployed, context):
-    """GET a path of the console; gives status and body."""
+    """GET a path of the console, or POST when there is a body; gives status and body."""
     handler = import_module("console.app").handler
 
-    def get(path, **query):
+    def ask(path, body=None, **query):
         event = {
-            "httpMethod": "GET",
+            "httpMethod": "GET" if body is None else "POST",
             "path": path,
             "headers": {},
             "queryStringParameters": query or None,
-            "requestContext": {"stage": "x"},
+            "body": body if body is None or isinstance(body, str) else json.dumps(body),
+            "isBase64Encoded": False,
+            "requestContext": {"stage": "x", "identity": {"userArn": "arn:aws:iam::000000000000:user/wanjiku"}},
         }
         response = handler(event, context)
         return response["statusCode"], json.loads(response["body"])
 
-    return get
+    return ask

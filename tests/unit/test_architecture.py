@@ -12,10 +12,10 @@ ORDER = (
     {"errors"},
     {"settings", "strict_json", "photos"},
     {"messages", "tokens"},
-    {"ledger", "client"},
-    {"relay"},
+    {"ledger", "client", "payloads", "breaker"},
+    {"relay", "decisions"},
     {"telemetry", "openapi"},
-    {"api", "queues"},
+    {"api", "queues", "housekeeping"},
     {"runtime"},
 )
 RANK = {module: rank for rank, modules in enumerate(ORDER) for module in modules}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kiva_partner.decisions import Choice, parse_decision
 from kiva_partner.errors import InvalidMessage
 from kiva_partner.messages import Kind, Message, parse, parse_json
 from kiva_partner.openapi import document
@@ -30,7 +31,7 @@ QUEUES = {
 README = (EVENTS / "README.md").read_text()
 ENDS = dict(re.findall(r"^\| `(\S+)` \|.*\| ([^|]+) \|$", README, re.MULTILINE))
 SQS, API, REPORTS = ([name for name in ENDS if name.startswith(folder)] for folder in ("sqs/", "api/", "reports/"))
-POSTS = [name for name in API if not name.startswith("api/get_")]
+POSTS = [name for name in API if not name.startswith(("api/get_", "api/post_"))]
 UNKNOWN_LOANS = {"L-90017-1", "L-90041-1", "L-90108-1"}
 FALLEN_AMOUNTS = {"L-70490-1", "L-71125-1"}
 
@@ -194,11 +195,17 @@ def test_a_request_goes_to_a_route_of_the_api(name):
     assert event["multiValueHeaders"] == {header: [value] for header, value in event["headers"].items()}
 
 
-def test_the_submission_that_is_asked_for_is_one_of_the_files(rules):
-    wanted = load("api/get_submission.json")["pathParameters"]
+@pytest.mark.parametrize("name", ["api/get_submission.json", "api/post_decision.json"])
+def test_the_submission_that_is_asked_for_or_decided_about_is_one_of_the_files(name, rules):
+    wanted = load(name)["pathParameters"]
 
     assert of_request("api/loan_draft_wait.json", rules).reference == wanted["reference"]
     assert wanted["kind"] == Kind.LOAN_DRAFT
+
+
+def test_the_decision_is_a_valid_one_that_only_the_state_of_its_submission_forbids():
+    assert parse_decision(load("api/post_decision.json")["body"]).decision is Choice.SEND_AGAIN
+    assert ENDS["api/post_decision.json"].startswith("409")
 
 
 # --- the two reports --------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@ import json
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 from kiva_partner.errors import InvalidMessage
 from kiva_partner.ledger import ClaimResult, Ledger, Outcome, State
@@ -141,12 +141,155 @@ def test_an_expired_claim_that_was_settled_meanwhile_stays_settled(ledger, one, 
     assert ledger.expire_claim(row).state is State.ACCEPTED
 
 
-def test_expired_claims_are_found_and_living_ones_left(ledger, rules, clock):
-    dead, alive = draft(rules, "L-1"), draft(rules, "L-2")
-    claim(ledger, dead)
-    claim(ledger, alive, lease=LEASE * 2)
+def test_a_claim_that_ran_out_keeps_the_call_it_was_for(ledger, one, clock):
+    ledger.claim([one], "me", clock() + LEASE, {one.reference: "call-1"})
     clock.advance(LEASE + 1)
-    assert [row.reference for row in ledger.expired_claims()] == ["L-1"]
+    _, row = claim(ledger, one, "other")
+    assert (row.state, row.outcome.call_id) == (State.UNKNOWN, "call-1")
+
+
+# --- what nobody can tell -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unknown(ledger, one, clock):
+    """A submission that was sent, of which nobody knows whether Kiva has it; its lease is over."""
+    claim(ledger, one)
+    settle(ledger, one, State.UNKNOWN, call_id="call-1")
+    clock.advance(LEASE + 1)
+    return ledger.read(one.kind, one.reference)
+
+
+DECISION = {"decision": "abandon", "reason": "the loan was cancelled", "by": "wanjiku", "at": "2026-11-24T10:00:00"}
+
+
+def test_it_is_kept_while_it_is_unknown_and_only_then(ledger, one, unknown):
+    assert ledger.keep([(one, "unknown/1")]) == [True]
+    assert ledger.read(one.kind, one.reference).payload == "unknown/1"
+    ledger.resolve([unknown], Outcome(State.ACCEPTED))
+    assert ledger.read(one.kind, one.reference).payload == ""
+    assert ledger.keep([(one, "unknown/1")]) == [False]
+
+
+def test_a_decision_is_remembered_with_who_and_why_and_earlier_ones_stay(ledger, one, unknown):
+    again = {**DECISION, "decision": "send-again"}
+    assert ledger.resolve([unknown], Outcome(State.RETRY), decision=again) == [True]
+    claim(ledger, one, "other")
+    settle(ledger, one, State.UNKNOWN, "other")
+    row = ledger.read(one.kind, one.reference)
+    assert ledger.resolve([row], Outcome(State.ABANDONED), decision=DECISION) == [True]
+    assert ledger.read(one.kind, one.reference).decisions == (again, DECISION)
+
+
+@pytest.mark.parametrize("state", [State.ACCEPTED, State.RETRY, State.ABANDONED])
+def test_what_has_its_outcome_by_now_is_not_decided(ledger, unknown, state):
+    assert ledger.resolve([unknown], Outcome(state)) == [True]
+    assert ledger.resolve([unknown], Outcome(State.ACCEPTED), decision=DECISION) == [False]
+    assert ledger.read(unknown.kind, unknown.reference).decisions == ()
+
+
+def test_a_row_that_was_sent_again_meanwhile_is_not_decided_by_what_was_known_before(ledger, one, unknown):
+    ledger.resolve([unknown], Outcome(State.RETRY))
+    claim(ledger, one, "other")
+    settle(ledger, one, State.UNKNOWN, "other")
+    assert ledger.resolve([unknown], Outcome(State.RETRY)) == [False]
+
+
+def test_a_row_whose_lease_still_runs_is_left_alone(ledger, unknown, clock):
+    assert ledger.resolve([unknown], Outcome(State.RETRY), claimed_until=unknown.lease_until - 1) == [False]
+    assert ledger.resolve([unknown], Outcome(State.RETRY), claimed_until=unknown.lease_until) == [True]
+
+
+def test_what_is_to_be_sent_again_waits_for_its_message_until_somebody_claims_it(ledger, one, unknown):
+    ledger.resolve([unknown], Outcome(State.RETRY))
+    row = ledger.read(one.kind, one.reference)
+    assert row.requeue
+    ledger.requeued(row)
+    assert not ledger.read(one.kind, one.reference).requeue
+    assert claim(ledger, one, "other")[0] is ClaimResult.CLAIMED
+
+
+def test_a_claim_ends_the_waiting_for_a_message(ledger, one, unknown):
+    ledger.resolve([unknown], Outcome(State.RETRY))
+    claim(ledger, one, "other")
+    settle(ledger, one, State.RETRY, "other")
+    assert not ledger.read(one.kind, one.reference).requeue
+
+
+# --- DynamoDB without an answer -----------------------------------------------------------------------------------
+
+
+class Unclear:
+    """DynamoDB whose transactions may be done, but whose answers to them never come."""
+
+    def __init__(self, table, *, done=True):
+        self._table = table
+        self.done = done
+        self.unreachable = False
+
+    def __getattr__(self, name):
+        return getattr(self._table, name)
+
+    def transact_write_items(self, **call):
+        if self.done:
+            self._table.transact_write_items(**call)
+        raise ReadTimeoutError(endpoint_url="dynamodb")
+
+    def batch_get_item(self, **call):
+        if self.unreachable:
+            raise ReadTimeoutError(endpoint_url="dynamodb")
+        return self._table.batch_get_item(**call)
+
+
+@pytest.fixture
+def unclear(table):
+    return Unclear(table)
+
+
+@pytest.fixture
+def deaf(unclear, clock):
+    return Ledger(lambda: unclear, "ledger", "stage#9001", clock=clock, sleep=clock.sleep)
+
+
+def test_a_claim_without_an_answer_is_read_back_and_is_ours_if_it_is_there(deaf, one):
+    assert claim(deaf, one) == (ClaimResult.CLAIMED, None)
+
+
+def test_a_claim_that_is_not_there_is_not_ours_even_if_it_may_still_come(deaf, unclear, one):
+    unclear.done = False
+    with pytest.raises(ReadTimeoutError):
+        claim(deaf, one)
+
+
+def test_where_not_even_reading_works_nothing_is_ours(deaf, unclear, one):
+    unclear.unreachable = True
+    with pytest.raises(ReadTimeoutError):
+        claim(deaf, one)
+
+
+def test_of_an_unclear_claim_everything_that_is_not_ours_keeps_its_meaning(deaf, unclear, ledger, rules, monkeypatch):
+    mine, busy, waits, settled, other, absent, free = (draft(rules, loan) for loan in "abcdefg")
+    for submission in (busy, settled, other, waits, free):
+        claim(ledger, submission, "somebody")
+    settle(ledger, settled, State.ACCEPTED, "somebody")
+    settle(ledger, waits, State.RETRY, "somebody")
+    settle(ledger, free, State.REJECTED, "somebody")
+    claim(ledger, mine)
+    unclear.done = False
+    asked = [mine, busy, waits, settled, draft(rules, "e", amount=11), absent, draft(rules, "g", amount=11)]
+    results = deaf.claim(asked, "me", 10**10)
+    assert [result for result, _ in results.values()] == [
+        ClaimResult.CLAIMED,
+        ClaimResult.BUSY,
+        ClaimResult.UNCLEAR,
+        ClaimResult.STANDS,
+        ClaimResult.CONFLICT,
+        ClaimResult.UNCLEAR,
+        ClaimResult.UNCLEAR,
+    ]
+
+
+# --- keeping rows -------------------------------------------------------------------------------------------------
 
 
 def test_no_open_row_ever_expires_and_settled_ones_do(ledger, rules, table):

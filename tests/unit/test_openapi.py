@@ -14,6 +14,7 @@ from template import cloudformation
 EVENTS = Path(__file__).parents[2] / "events"
 DOCUMENT = document()
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
+DECISION = "/submissions/{kind}/{reference}/decision"
 OPERATIONS = [
     (path, method, operation) for path, item in DOCUMENT["paths"].items() for method, operation in item.items()
 ]
@@ -43,7 +44,7 @@ def posts():
     for file in sorted((EVENTS / "api").glob("*.json")):
         event = json.loads(file.read_text())
         if event["httpMethod"] == "POST":
-            yield pytest.param(event["path"], json.loads(event["body"]), id=file.stem)
+            yield pytest.param(event["resource"], json.loads(event["body"]), id=file.stem)
 
 
 def test_it_is_plain_json():
@@ -133,6 +134,12 @@ def test_no_amount_that_is_taken_is_refused_by_the_schema(amount):
         ("/repayments", {"repayments": [{"loan_id": "L-1", "amount": "1"}]}),
         ("/repayments", {"repayments": [{"loan_id": "L-1", "amount": -1}]}),
         ("/repayments", {"period": "2026-13", "repayments": [{"loan_id": "L-1", "amount": 1}]}),
+        (DECISION, {"decision": "send-again"}),
+        (DECISION, {"decision": "resend", "reason": "not in PA2"}),
+        (DECISION, {"decision": "abandon", "reason": ""}),
+        (DECISION, {"decision": "abandon", "reason": "one line\nand another"}),
+        (DECISION, {"decision": "accepted", "reason": "found in PA2", "kiva_reference": "a b"}),
+        (DECISION, {"decision": "abandon", "reason": "not in PA2", "by": "somebody else"}),
     ],
 )
 def test_a_client_that_checks_by_the_schema_finds_most_mistakes_before_it_sends(path, message):

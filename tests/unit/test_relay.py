@@ -6,9 +6,10 @@ import requests
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
 from fakes import FakeTokens
+from kiva_partner.breaker import Breaker
 from kiva_partner.client import KivaClient, new_ssl_context
 from kiva_partner.errors import InvalidMessage, NotSent, Violation
-from kiva_partner.ledger import Ledger, State
+from kiva_partner.ledger import Ledger, Outcome, State
 from kiva_partner.messages import Kind, parse
 from kiva_partner.relay import LEASE_MARGIN, Relay, Verdict, masked
 
@@ -52,16 +53,42 @@ def tokens():
     return FakeTokens()
 
 
-@pytest.fixture
-def relay(settings, ledger, tokens, clock):
-    def load_photo(photo):
+class Bucket:
+    """The payload bucket as the relay sees it: what is in it lies open, and it can refuse to take anything."""
+
+    def __init__(self):
+        self.kept = {}
+        self.broken = False
+
+    def load_photo(self, photo):
         if photo.s3_key == "photos/missing":
             raise InvalidMessage(Violation("$.photo.s3_key", "names no object"))
         return PHOTO
 
+    def keep(self, submission):
+        if self.broken:
+            raise OSError("the bucket takes nothing")
+        key = f"unknown/{submission.reference}"
+        self.kept[key] = submission
+        return key
+
+    def forget(self, key):
+        del self.kept[key]
+
+
+@pytest.fixture
+def bucket():
+    return Bucket()
+
+
+@pytest.fixture
+def relay(settings, ledger, tokens, bucket, table, clock):
+    breaker = Breaker(lambda: table, "ledger", "stage#9001", clock=clock, sleep=clock.sleep)
+
     def new(**changes):
         changed = replace(settings, **changes)
-        return ByReference(changed, ledger, KivaClient(changed, tokens, new_ssl_context), load_photo, clock=clock)
+        client = KivaClient(changed, tokens, new_ssl_context)
+        return ByReference(changed, ledger, client, bucket, breaker, clock=clock, sleep=clock.sleep)
 
     return new
 
@@ -97,6 +124,7 @@ def test_the_claim_is_durable_before_a_byte_leaves_and_outlives_the_invocation(r
     relay().submit(Kind.LOAN_DRAFT, [submission], lambda: 290)
     assert seen[0].state is State.SENDING
     assert seen[0].lease_until == clock() + 290 + LEASE_MARGIN
+    assert seen[0].call_id == ledger.read(submission.kind, submission.reference).outcome.call_id
 
 
 def test_without_a_token_nothing_is_claimed(relay, kiva, ledger, tokens, rules):
@@ -209,18 +237,189 @@ def test_two_journals_of_a_loan_may_share_a_call(relay, kiva, rules):
     assert len(kiva.sent) == 1
 
 
-def test_proof_that_cannot_be_written_down_is_logged_and_nothing_is_sent_again(relay, kiva, ledger, rules, caplog):
-    def fail(*_):
-        raise OSError("no ledger")
+class BrokenSettling:
+    """A ledger that takes claims and, so many times, no outcomes."""
 
+    def __init__(self, ledger, times):
+        self.settle, self.times, self.tried = ledger.settle, times, 0
+        ledger.settle = self
+
+    def __call__(self, *arguments):
+        self.tried += 1
+        if self.tried <= self.times:
+            raise OSError("no ledger")
+        return self.settle(*arguments)
+
+
+def test_an_outcome_is_written_down_as_soon_as_the_ledger_takes_it(relay, kiva, ledger, rules, clock):
+    broken = BrokenSettling(ledger, times=5)
     submissions = drafts(rules, "L-1")
-    settle, ledger.settle = ledger.settle, fail
-    with pytest.raises(OSError, match="no ledger"):
-        relay().submit(Kind.LOAN_DRAFT, submissions, lambda: 290)
-    assert "loan_draft L-1 is ACCEPTED {'loan_draft_uuid': '00000000-0000-4000-8000-000000000001'}" in caplog.text
-    ledger.settle = settle
+    end = clock() + 290
+    result = relay().submit(Kind.LOAN_DRAFT, submissions, lambda: end - clock())["L-1"]
+    assert (result.verdict, result.state, broken.tried) == (Verdict.STANDS, State.ACCEPTED, 6)
+    assert ledger.read(Kind.LOAN_DRAFT, "L-1").state is State.ACCEPTED
+
+
+def test_proof_that_cannot_be_written_down_in_time_is_logged_and_nothing_is_sent_again(
+    relay, kiva, ledger, rules, caplog, clock
+):
+    broken = BrokenSettling(ledger, times=1000)
+    submissions = drafts(rules, "L-1")
+    end = clock() + 290
+    assert relay().submit(Kind.LOAN_DRAFT, submissions, lambda: end - clock())["L-1"].verdict is Verdict.AGAIN
+    assert end - 290 < clock() < end
+    proof = "loan_draft L-1 is ACCEPTED {'loan_draft_uuid': '00000000-0000-4000-8000-000000000001'}"
+    assert caplog.text.count(proof) == 1
+    ledger.settle = broken.settle
     assert relay().submit(Kind.LOAN_DRAFT, submissions, lambda: 290)["L-1"].verdict is Verdict.AGAIN
+    clock.advance(1000)
+    assert relay().submit(Kind.LOAN_DRAFT, submissions, lambda: 290)["L-1"].state is State.UNKNOWN
     assert len(kiva.sent) == 1
+
+
+# --- what nobody can tell -----------------------------------------------------------------------------------------
+
+
+def test_what_is_unknown_is_kept_whole(relay, kiva, ledger, bucket, rules):
+    (submission,) = drafts(rules, "L-1", photo={"s3_key": "photos/1.png"})
+    kiva.answers = [(500, {})]
+    relay().submit(Kind.LOAN_DRAFT, [submission], lambda: 290)
+    (kept,) = bucket.kept.values()
+    assert kept.content == {**submission.content, "image_encoded": PHOTO}
+    assert (kept.reference, kept.fingerprint, kept.photo) == ("L-1", submission.fingerprint, None)
+    assert ledger.read(Kind.LOAN_DRAFT, "L-1").payload == "unknown/L-1"
+
+
+def test_what_has_an_answer_is_not_kept(relay, kiva, bucket, rules):
+    kiva.answers = [(400, {}), (429, {}), (200, {"loan_draft_uuid": "00000000-0000-4000-8000-000000000001"})]
+    relay().submit(Kind.LOAN_DRAFT, drafts(rules, *"abc"), lambda: 290)
+    assert bucket.kept == {}
+
+
+def test_what_cannot_be_kept_comes_again_and_is_kept_then(relay, kiva, ledger, bucket, rules):
+    submissions = repayments(rules, "a", "b")
+    kiva.answers = [(500, {})]
+    bucket.broken = True
+    results = relay().submit(Kind.REPAYMENT, submissions, lambda: 290)
+    assert {(result.verdict, result.state) for result in results.values()} == {(Verdict.AGAIN, State.UNKNOWN)}
+    bucket.broken = False
+    results = relay().submit(Kind.REPAYMENT, submissions, lambda: 290)
+    assert {(result.verdict, result.state) for result in results.values()} == {(Verdict.STANDS, State.UNKNOWN)}
+    assert len(bucket.kept) == 2
+    assert len(kiva.sent) == 1
+
+
+def test_what_a_dead_sender_left_is_kept_by_whoever_meets_it(relay, kiva, ledger, bucket, rules, clock):
+    submissions = repayments(rules, "a", "b")
+    ledger.claim(submissions, "dead", clock() + 10)
+    clock.advance(11)
+    results = relay().submit(Kind.REPAYMENT, submissions, lambda: 290)
+    assert {(result.verdict, result.state) for result in results.values()} == {(Verdict.STANDS, State.UNKNOWN)}
+    assert len(bucket.kept) == 2
+    assert kiva.sent == []
+
+
+def test_what_was_proved_while_it_was_being_kept_is_forgotten(relay, kiva, ledger, bucket, rules):
+    (submission,) = drafts(rules, "L-1")
+    keep = bucket.keep
+
+    def prove_and_keep(kept):
+        row = ledger.read(Kind.LOAN_DRAFT, "L-1")
+        ledger.resolve([row], Outcome(State.ACCEPTED))
+        return keep(kept)
+
+    bucket.keep = prove_and_keep
+    kiva.answers = [(500, {})]
+    relay().submit(Kind.LOAN_DRAFT, [submission], lambda: 290)
+    assert bucket.kept == {}
+
+
+# --- an outage ----------------------------------------------------------------------------------------------------
+
+
+def test_three_doubts_in_a_row_stop_everything_that_would_follow(relay, kiva, rules):
+    kiva.answers = [(503, {})] * 20
+    results = relay(parallel_calls=2).submit(Kind.LOAN_DRAFT, drafts(rules, *"abcdefgh"), lambda: 290)
+    assert len(kiva.sent) == 4
+    assert [result.state for result in results.values()].count(State.UNKNOWN) == 4
+    waiting = [result for result in results.values() if result.verdict is Verdict.AGAIN]
+    assert [result.retry_after for result in waiting] == [60] * 4
+    with pytest.raises(NotSent) as raised:
+        relay().submit(Kind.LOAN_DRAFT, drafts(rules, "z"), lambda: 290)
+    assert raised.value.retry_after == 60
+    assert len(kiva.sent) == 4
+
+
+def test_rows_of_one_call_are_one_doubt(relay, kiva, ledger, rules):
+    kiva.answers = [(503, {})]
+    relay().submit(Kind.REPAYMENT, repayments(rules, *"abcdef"), lambda: 290)
+    assert relay().submit(Kind.REPAYMENT, repayments(rules, "g"), lambda: 290)
+
+
+def test_dead_senders_and_what_was_not_processed_are_no_doubts_about_kiva(relay, kiva, ledger, rules, clock):
+    submissions = drafts(rules, *"abcdef")
+    ledger.claim(submissions[:4], "dead", clock() + 10)
+    clock.advance(11)
+    kiva.answers = [(429, {}), (429, {})]
+    relay(parallel_calls=6).submit(Kind.LOAN_DRAFT, submissions, lambda: 290)
+    assert set(states(relay().submit(Kind.LOAN_DRAFT, submissions[4:], lambda: 290)).values()) == {State.ACCEPTED}
+
+
+@pytest.fixture
+def after_an_outage(relay, kiva, rules, clock):
+    """The breaker is open, and its pause is over."""
+    kiva.answers = [(503, {})] * 3
+    relay(parallel_calls=1).submit(Kind.LOAN_DRAFT, drafts(rules, "x", "y", "z"), lambda: 290)
+    clock.advance(61)
+    kiva.sent.clear()
+
+
+def test_the_first_to_come_back_is_one_alone_and_the_others_follow(relay, kiva, rules, after_an_outage):
+    at_once = []
+    kiva.while_posting = lambda: at_once.append(len(kiva.sent))
+    results = relay(parallel_calls=4).submit(Kind.LOAN_DRAFT, drafts(rules, *"abcdef"), lambda: 290)
+    assert set(states(results).values()) == {State.ACCEPTED}
+    assert (kiva.reads, len(kiva.sent)) == (1, 6)
+
+
+def test_while_kiva_does_not_even_answer_a_read_nothing_is_sent(relay, kiva, ledger, rules, after_an_outage):
+    kiva.read_status = 503
+    with pytest.raises(NotSent) as raised:
+        relay().submit(Kind.LOAN_DRAFT, drafts(rules, "a"), lambda: 290)
+    assert raised.value.retry_after == pytest.approx(120)
+    assert kiva.sent == []
+    assert ledger.read(Kind.LOAN_DRAFT, "a") is None
+
+
+def test_a_trial_that_leaves_a_doubt_costs_one_submission(relay, kiva, rules, after_an_outage):
+    kiva.answers = [(503, {})] * 9
+    results = relay(parallel_calls=4).submit(Kind.LOAN_DRAFT, drafts(rules, *"abcdef"), lambda: 290)
+    assert len(kiva.sent) == 1
+    assert [result.verdict for result in results.values()].count(Verdict.AGAIN) == 5
+
+
+def test_what_needs_no_call_does_not_use_the_trial_up(relay, kiva, rules, after_an_outage):
+    known = drafts(rules, "x", "y")
+    results = relay().submit(Kind.LOAN_DRAFT, [*known, *drafts(rules, "a", "b")], lambda: 290)
+    assert set(states(results).values()) == {State.UNKNOWN, State.ACCEPTED}
+    assert len(kiva.sent) == 2
+
+
+def test_a_trial_without_any_call_leaves_the_next_one_to_others(relay, kiva, rules, after_an_outage, clock):
+    relay().submit(Kind.LOAN_DRAFT, drafts(rules, "x", "y"), lambda: 290)
+    assert kiva.sent == []
+    clock.advance(61)
+    results = relay().submit(Kind.LOAN_DRAFT, drafts(rules, "a"), lambda: 290)
+    assert states(results) == {"a": State.ACCEPTED}
+
+
+# --- calls --------------------------------------------------------------------------------------------------------
+
+
+def test_what_kiva_wants_to_have_later_waits_as_long(relay, kiva, rules):
+    kiva.answers = [(429, {}, {"Retry-After": "70"}), (429, {}, {"Retry-After": "90"})]
+    results = relay(parallel_calls=2).submit(Kind.LOAN_DRAFT, drafts(rules, *"abc"), lambda: 290)
+    assert sorted(result.retry_after for result in results.values()) == [70, 90, 90]
 
 
 def test_rows_of_a_call_share_its_id(relay, kiva, rules):

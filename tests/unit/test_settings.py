@@ -1,7 +1,7 @@
 import pytest
 
 from kiva_partner.errors import Misconfigured
-from kiva_partner.settings import PRODUCTION_HOSTS, AmountMode, PartnerRules, Settings
+from kiva_partner.settings import KINDS, PRODUCTION_HOSTS, AmountMode, PartnerRules, Settings, UnknownPolicy
 
 STAGE = {
     "KIVA_ENVIRONMENT": "stage",
@@ -76,7 +76,29 @@ def test_a_complete_environment_is_read_whole():
         ),
         queue_url="https://sqs.test/queue",
         dead_letter_queue_url="https://sqs.test/dead-letters",
+        unknown_policies=dict.fromkeys(KINDS, UnknownPolicy.HOLD),
+        queue_urls=dict.fromkeys(KINDS, ""),
     )
+
+
+def test_housekeeping_knows_the_policy_and_the_queue_of_each_kind():
+    settings = Settings.from_environment(
+        STAGE | {"REPAYMENT_UNKNOWN_POLICY": "resend", "JOURNAL_UPDATE_QUEUE_URL": "https://sqs.test/journals"}
+    )
+    assert [settings.unknown_policies[kind] for kind in KINDS] == ["hold", "hold", "resend"]
+    assert settings.queue_urls["journal_update"] == "https://sqs.test/journals"
+
+
+def test_a_policy_that_is_none_is_named():
+    assert mistakes(STAGE | {"LOAN_DRAFT_UNKNOWN_POLICY": "perhaps"}) == [
+        "LOAN_DRAFT_UNKNOWN_POLICY must be one of hold, resend"
+    ]
+
+
+def test_an_instalment_is_never_sent_again_by_policy():
+    assert mistakes(STAGE | {"REPAYMENT_UNKNOWN_POLICY": "resend", "REPAYMENT_AMOUNT_MODE": "instalment"}) == [
+        "REPAYMENT_UNKNOWN_POLICY is resend but REPAYMENT_AMOUNT_MODE is instalment"
+    ]
 
 
 @pytest.mark.parametrize("environment", [STAGE, PRODUCTION, SANDBOX], ids=["stage", "production", "sandbox"])

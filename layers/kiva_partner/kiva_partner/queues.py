@@ -85,7 +85,9 @@ class Queues:
                 }
                 for index, (record, seconds) in enumerate(some)
             ]
-            self._sqs().change_message_visibility_batch(QueueUrl=self._queue_url, Entries=entries)  # type: ignore[arg-type]
+            answer = self._sqs().change_message_visibility_batch(QueueUrl=self._queue_url, Entries=entries)  # type: ignore[arg-type]
+            if failed := answer.get("Failed"):
+                _log.warning("%s messages wait for the visibility timeout of their queue", len(failed))
 
     def _wait(self, deliveries: int, at_least: float) -> int:
         longest = min(FIRST_WAIT * 2 ** min(deliveries - 1, 20), LONGEST_WAIT)
