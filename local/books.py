@@ -76,7 +76,7 @@ def _loan_of(draft: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A file of events/ that submits nothing: what was asked, the HTTP status, and the answer in a few words."""
+    """A file of events/ that submits nothing: what was asked for, the HTTP status, and the answer in a few words."""
 
     file: str
     what: str

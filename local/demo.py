@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import requests
@@ -51,13 +51,13 @@ def perform(stack: Stack, console: Console) -> Books:
         for file in sorted(EVENTS.glob("sqs/*.json")):
             _put_batch(stack, books, file)
         for name, event in events.items():
-            if event["httpMethod"] == "POST":
+            if event["path"].removeprefix("/") in KINDS:
                 _post(stack, books, name, event["path"], event["body"], event["headers"])
         _send_report(stack, books, "reports/repayments_three_columns.csv", "2026-10", by_queue=False)
     _wait(stack, books, "events/ and October's report, three columns …", console)
     for name, event in events.items():
-        if event["httpMethod"] == "GET":
-            books.readings.append(_read(stack, name, event["path"], event["queryStringParameters"]))
+        if event["path"].removeprefix("/") not in KINDS:
+            books.readings.append(_ask(stack, name, event))
     books.readings.append(_tick(stack, EVENTS / "schedule" / "housekeeping.json"))
     # Everything has ended; whatever turns up now is one too many.
     _note(stack, books, STATES)
@@ -91,8 +91,7 @@ def _put(stack: Stack, books: Books, name: str, kind: str, body: str) -> None:
 
 
 def _post(stack: Stack, books: Books, name: str, path: str, body: str, headers: Mapping[str, str]) -> None:
-    ours = {header: value for header, value in headers.items() if header in ("Content-Type", "Prefer")}
-    response = stack.call("POST", path, body.encode(), ours)
+    response = stack.call("POST", path, body.encode(), _kept(headers))
     message = Message(name, "API", KINDS[path.removeprefix("/")], body, status=response.status_code)
     if not response.ok:
         answer = response.json()
@@ -101,17 +100,20 @@ def _post(stack: Stack, books: Books, name: str, path: str, body: str, headers: 
     books.messages.append(message)
 
 
-def _read(stack: Stack, name: str, path: str, query: Mapping[str, str] | None) -> Reading:
+def _kept(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that are about the message; the others are those of another connection."""
+    return {name: value for name, value in headers.items() if name in ("Content-Type", "Prefer")}
+
+
+def _ask(stack: Stack, name: str, event: Mapping[str, Any]) -> Reading:
     """Ask the API, and keep how much it answered and nothing of what: loans carry borrowers' names."""
-    response = _get(stack, path, query or {})
+    method, path, query = event["httpMethod"], event["path"], urlencode(event["queryStringParameters"] or {})
+    url, body = f"{path}?{query}" if query else path, (event["body"] or "").encode()
+    response = stack.call(method, url, body, _kept(event["headers"]))
     answer = response.json()
     sizes = [f"{len(answer[part])} {part}" for part in ("submissions", "loans", "themes", "paths") if part in answer]
     said = answer.get("state") or "".join(sizes) or answer.get("title", "")
-    return Reading(name, f"GET {path}", response.status_code, said)
-
-
-def _get(stack: Stack, path: str, query: Mapping[str, str]) -> requests.Response:
-    return stack.call("GET", f"{path}?{urlencode(query)}" if query else path)
+    return Reading(name, f"{method} {path}", response.status_code, said)
 
 
 def _tick(stack: Stack, file: Path) -> Reading:
@@ -119,7 +121,7 @@ def _tick(stack: Stack, file: Path) -> Reading:
     function = stack.physical_id("HousekeepingFunction")
     answer = stack.client("lambda").invoke(FunctionName=function, Payload=file.read_bytes())
     done = json.loads(answer["Payload"].read())
-    said = ", ".join(f"{what}: {value}" for what, value in done.items())
+    said = ", ".join(f"{what}: {value}" for what, value in done.items() if value)
     # Lambda answers 200 for an exception too.
     return Reading(_name(file), "schedule", 500 if "FunctionError" in answer else answer["StatusCode"], said)
 
@@ -177,7 +179,7 @@ def _note(stack: Stack, books: Books, states: Iterable[str]) -> None:
 def _submissions(stack: Stack, kind: str, state: str) -> Iterator[Submission]:
     query = {"kind": kind, "state": state}
     while True:
-        response = _get(stack, "/submissions", query)
+        response = stack.call("GET", f"/submissions?{urlencode(query)}")
         if not response.ok:
             raise StackError(f"GET /submissions answered {response.status_code}: {response.text[:500]}")
         page = response.json()

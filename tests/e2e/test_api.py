@@ -132,6 +132,7 @@ def test_the_api_describes_itself(world):
         ("POST", "/journal-updates"),
         ("POST", "/repayments"),
         ("GET", "/submissions?kind=loan_draft&state=ACCEPTED"),
+        ("POST", "/submissions/loan_draft/L-1/decision"),
         ("GET", "/loans"),
         ("GET", "/openapi.json"),
     ],

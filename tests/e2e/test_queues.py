@@ -1,7 +1,10 @@
 """From a producer's queue to Kiva."""
 
+import time
+
 import pytest
 
+from cli.redrive import redrive
 from e2e.world import loans, text
 
 KINDS = ("loan_draft", "journal_update", "repayment")
@@ -96,3 +99,35 @@ def test_a_repayment_of_a_loan_that_kiva_does_not_know_is_rejected_and_its_neigh
     states = [world.ended("repayment", f"with-stranger:{loan}")["state"] for loan in loans("repayment", message)]
     assert states == ["ACCEPTED", "REJECTED", "ACCEPTED"]
     assert world.ended("repayment", "with-stranger:L-99999-9")["problem"]["code"] == "repayment.loan_not_found"
+
+
+def test_a_message_that_must_wait_comes_again_long_before_its_queue_would_give_it_back(world):
+    draft = world.draft(reference="must-wait")
+    world.post("loan_draft", draft, Prefer="wait")
+    world.note("loan_draft", "must-wait", "SENDING", time.time() + 600)  # somebody else is sending it right now
+    before = len(world.log_lines("must-wait"))
+
+    world.put("loan_draft", draft)
+
+    # Its first wait is half a minute at most; without one of its own it would be the queue's, half an hour.
+    world.until(lambda: len(world.log_lines("must-wait")) > before, "the message to be received")
+    world.note("loan_draft", "must-wait", "ACCEPTED")
+    world.until(lambda: len(world.log_lines("must-wait")) > before + 1, "the message to come again")
+    verdicts = [line.partition('"verdict":"')[2].partition('"')[0] for line in world.log_lines("must-wait")[before:]]
+    assert verdicts == ["AGAIN", "STANDS"]
+    assert len(world.at_kiva("loan_draft", loans("loan_draft", draft)[0])) == 1
+
+
+def test_a_dead_letter_is_submitted_after_its_cause_is_mended_and_it_is_put_back(world):
+    key = "photos/e2e/late.png"
+    draft = world.draft(reference="photo-too-late", photo={"s3_key": key})
+    (message_id,) = world.put("loan_draft", draft)
+    reason = world.dead_letter("loan_draft", message_id)["Reason"]
+    assert "names no object of the payload bucket" in reason
+    world.lay_into_the_bucket(key, b"\x89PNG\r\n\x1a\n" + bytes(100))
+
+    letters = list(redrive(world.stack.name, world.stack.client, "loan_draft"))
+
+    assert reason in [letter.reason for letter in letters if not letter.left]
+    assert world.ended("loan_draft", "photo-too-late")["state"] == "ACCEPTED"
+    assert len(world.at_kiva("loan_draft", loans("loan_draft", draft)[0])) == 1

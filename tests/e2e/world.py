@@ -11,7 +11,16 @@ from urllib.parse import quote, urljoin
 
 import requests
 
+from kiva_partner.ledger import Ledger
+from kiva_partner.messages import Kind, parse
+from kiva_partner.settings import AmountMode, PartnerRules
 from local.stack import Stack, logs
+
+SCOPE = "sandbox#9001"
+"""What the ledger's keys begin with."""
+RULES = PartnerRules(needs_client_id=True, amount_mode=AmountMode.CUMULATIVE_PRINCIPAL, max_image_bytes=5 * 2**20)
+"""Those of the deployed stack."""
+LONG_AGO = 1.0
 
 PATHS = {"loan_draft": "/loan-drafts", "journal_update": "/journal-updates", "repayment": "/repayments"}
 FINAL = ("ACCEPTED", "REJECTED", "UNKNOWN", "ABANDONED")
@@ -118,6 +127,19 @@ class World:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.stack.call("POST", PATHS[kind], body, {"Content-Type": "application/json"} | named)
 
+    def decide(self, kind: str, reference: str, **decision: str) -> requests.Response:
+        """Decide about a submission whose outcome nobody knows."""
+        path = f"/submissions/{kind}/{quote(reference, safe=':')}/decision"
+        return self.stack.call("POST", path, json.dumps(decision), {"Content-Type": "application/json"})
+
+    def housekeeping(self) -> dict[str, Any]:
+        """Call housekeeping as its schedule does; gives what it says it has done."""
+        function = self.stack.physical_id("HousekeepingFunction")
+        answer = self.stack.client("lambda").invoke(FunctionName=function, Payload=b"{}")
+        assert "FunctionError" not in answer
+        done: dict[str, Any] = json.loads(answer["Payload"].read())
+        return done
+
     def lay_into_the_bucket(self, key: str, content: bytes) -> None:
         """Store a photo as a producer does that sends its message by the queue."""
         bucket = self.stack.physical_id("PayloadBucket")
@@ -217,19 +239,33 @@ class World:
         """What the functions logged about a submission."""
         return [line for line in self.function_logs().splitlines() if f'"{reference}"' in line]
 
-    def die_while_sending(self, kind: str, reference: str) -> None:
+    def die_before_sending(self, kind: str, message: dict[str, Any]) -> list[str]:
+        """Leave submissions as a function does that ends between its claim and the POST; gives their references."""
+        submissions = parse(Kind(kind), text(message), RULES).submissions
+        references = [each.reference for each in submissions]
+        ledger = Ledger(lambda: self.stack.client("dynamodb"), self.stack.physical_id("LedgerTable"), SCOPE)
+        ledger.claim(submissions, "a dead function", LONG_AGO, dict.fromkeys(references, f"call-{self.number()}"))
+        return references
+
+    def die_while_sending(self, kind: str, reference: str, lease_until: float = LONG_AGO) -> None:
         """Leave a submission as a function does that ends after the POST and before it has noted the answer."""
-        table, client = self.stack.physical_id("LedgerTable"), self.stack.client("dynamodb")
-        client.update_item(
-            TableName=table,
-            Key={"pk": {"S": f"sandbox#9001#submission#{kind}#{reference}"}},
+        self.note(kind, reference, "SENDING", lease_until, forget_outcome=True)
+
+    def note(
+        self, kind: str, reference: str, state: str, lease_until: float = LONG_AGO, *, forget_outcome: bool = False
+    ) -> None:
+        """Write a state into a submission's row, past everything that guards it."""
+        self.stack.client("dynamodb").update_item(
+            TableName=self.stack.physical_id("LedgerTable"),
+            Key={"pk": {"S": f"{SCOPE}#submission#{kind}#{reference}"}},
             ConditionExpression="attribute_exists(pk)",
-            UpdateExpression="SET #state = :sending, kind_state = :kind_state, lease_until = :past REMOVE outcome",
+            UpdateExpression="SET #state = :state, kind_state = :kind_state, lease_until = :lease_until"
+            + (" REMOVE outcome" if forget_outcome else ""),
             ExpressionAttributeNames={"#state": "state"},
             ExpressionAttributeValues={
-                ":sending": {"S": "SENDING"},
-                ":kind_state": {"S": f"sandbox#9001#{kind}#SENDING"},
-                ":past": {"N": "1"},
+                ":state": {"S": state},
+                ":kind_state": {"S": f"{SCOPE}#{kind}#{state}"},
+                ":lease_until": {"N": str(int(lease_until))},
             },
         )
 

@@ -45,18 +45,19 @@ def submit(name: str, kind: str) -> set[Right]:
 
 
 SEARCH = actions("${LedgerTable.Arn}/index/*", "dynamodb:Query")
-FORGET = actions("${PayloadBucket.Arn}/unknown/*", "s3:DeleteObject")
+DECIDE = (
+    actions("${PayloadBucket.Arn}/unknown/*", "s3:GetObject", "s3:PutObject", "s3:DeleteObject")
+    | actions("PayloadBucket.Arn", "s3:ListBucket")
+    | actions("LedgerTable.Arn", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:UpdateItem")
+)
 FUNCTIONS = {
     "LoanDraftsFunction": submit("LoanDrafts", "loan_draft")
     | actions("${PayloadBucket.Arn}/photos/*", "s3:GetObject", "s3:PutObject"),
     "JournalUpdatesFunction": submit("JournalUpdates", "journal_update"),
     "RepaymentsFunction": submit("Repayments", "repayment"),
-    "ConsoleFunction": SEARCH
-    | FORGET
-    | actions("LedgerTable.Arn", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:UpdateItem"),
+    "ConsoleFunction": SEARCH | DECIDE,
     "HousekeepingFunction": SEARCH
-    | FORGET
-    | actions("LedgerTable.Arn", "dynamodb:GetItem", "dynamodb:UpdateItem")
+    | DECIDE
     | {("sqs:SendMessage", f"{name}Queue.Arn") for name in ("LoanDrafts", "JournalUpdates", "Repayments")},
 }
 

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+import msgspec
+
 from .client import CONFIG_NAMES
+from .decisions import Choice, Decision
 from .ledger import State
 from .messages import Kind, json_schema
 
@@ -22,6 +25,9 @@ def document() -> dict[str, Any]:
         schemas |= parts
         paths[path] = {"post": _submit(kind, text, schema)}
     paths |= _READS
+    (decision,), parts = msgspec.json.schema_components([Decision], ref_template="#/components/schemas/{name}")
+    schemas |= parts
+    paths["/submissions/{kind}/{reference}/decision"] = {"post": _decide(decision)}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -81,6 +87,29 @@ def _submit(kind: Kind, text: str, schema: dict[str, Any]) -> dict[str, Any]:
             "415": _problem("The message is not JSON"),
             "422": _problem("Kiva refused it; nothing was created"),
             "503": _problem("It was not taken in; send it again"),
+        },
+    }
+
+
+def _decide(schema: dict[str, Any]) -> dict[str, Any]:
+    later = {"description": "Seconds, where waiting helps", "schema": {"type": "integer"}}
+    return {
+        "summary": "Say what is true of an UNKNOWN submission; those of the same call are decided with it",
+        "operationId": "decide_submission",
+        "parameters": [
+            _parameter("kind", "Which kind", where="path", **_KIND),
+            _parameter("reference", "The reference of the submission", where="path"),
+        ],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": {
+            "200": _answer("Decided: the submission, or all of its call", "Submissions"),
+            "400": _problem("The decision breaks a rule: `errors` names field and rule"),
+            "404": _problem("There is no such submission"),
+            "409": {
+                **_problem("It does not wait for a decision, or not yet, or was not kept and cannot be sent again"),
+                "headers": {"Retry-After": later},
+            },
+            "503": _problem("It was not decided; send it again"),
         },
     }
 
@@ -153,7 +182,7 @@ _SUBMISSION: dict[str, Any] = {
         "next_step": {"type": "string", "description": "What a person must do next"},
         "kiva": {
             "type": "object",
-            "description": "Kiva's references: loan_draft_uuid, archive_id, confirm_url, upload_id",
+            "description": "Kiva's references: loan_draft_uuid, archive_id, confirm_url, upload_id, kiva_id, loan_uuid",
         },
         "problem": {"type": "object", "description": "Kiva's finding on this row: severity, code, details"},
         "reason": _TEXT,
@@ -161,6 +190,21 @@ _SUBMISSION: dict[str, Any] = {
         "http_status": {"type": "integer"},
         "call_id": {"type": "string", "description": "The same for all submissions of one call to Kiva"},
         "attempts": {"type": "integer"},
+        "decisions": {
+            "type": "array",
+            "description": "What people, or the policy for its kind, decided about it, oldest first",
+            "items": {
+                "type": "object",
+                "required": ["decision", "reason", "by", "at"],
+                "properties": {
+                    "decision": {"type": "string", "enum": list(Choice)},
+                    "reason": _TEXT,
+                    "by": {"type": "string", "description": "The ARN of who decided, or `policy`"},
+                    "at": _TIME,
+                    "kiva_reference": _TEXT,
+                },
+            },
+        },
         "created_at": _TIME,
         "updated_at": _TIME,
         "replaces": {"type": "array", "items": _TEXT},
