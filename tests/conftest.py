@@ -11,7 +11,7 @@ from moto import mock_aws
 from deployment import BUCKET, ENVIRONMENT, create_table
 from fakes import FakeClock, Kiva
 from kiva_partner import runtime
-from kiva_partner.settings import Settings
+from kiva_partner.settings import KINDS, Settings
 
 
 @pytest.fixture(autouse=True)
@@ -84,6 +84,7 @@ def deployed(table, queue_urls, kiva, monkeypatch):
         **ENVIRONMENT,
         "QUEUE_URL": queue_urls[0],
         "DEAD_LETTER_QUEUE_URL": queue_urls[1],
+        **{f"{kind.upper()}_QUEUE_URL": queue_urls[0] for kind in KINDS},
         # Powertools keeps a logger for each name, and with it the stdout of the test that made it.
         "POWERTOOLS_SERVICE_NAME": f"tests-{uuid4()}",
     }.items():
