@@ -227,12 +227,12 @@ def test_what_is_not_kept_cannot_be_sent_again_until_its_event_was_sent_once_mor
     assert console(unknown)[1]["state"] == "ACCEPTED"
 
 
-def test_the_log_says_who_decided_what_and_not_why(capsys, unknown, console):
+def test_the_log_says_who_decided_what_and_not_why(unknown, console, caplog, capsys):
     console(f"{unknown}/decision", {**ABANDON, "reason": "canary reason"})
-    out = capsys.readouterr().out
-    assert '"decision":"abandon"' in out
-    assert "user/wanjiku" in out
-    assert "canary" not in out
+    (line,) = [vars(record) for record in caplog.records if record.message == "decision"]
+    assert (line["decision"], line["by"]) == ("abandon", "arn:aws:iam::000000000000:user/wanjiku")
+    assert unknown == f"/submissions/{line['kind']}/{line['reference']}"
+    assert "canary" not in str(line) + capsys.readouterr().out
 
 
 # --- by the policy of a kind, and by proof ------------------------------------------------------------------------

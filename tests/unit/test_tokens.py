@@ -9,6 +9,7 @@ from kiva_partner.errors import Misconfigured, NotSent
 from kiva_partner.tokens import (
     ADVISORY_WINDOW,
     EARLY_WINDOW,
+    FAILED_RENEWAL_INTERVAL,
     FORCED_RENEWAL_INTERVAL,
     LEASE_SECONDS,
     MANDATORY_WINDOW,
@@ -242,6 +243,42 @@ def test_a_token_that_cannot_be_shared_still_serves_its_finder(provider, store, 
     store.broken = True
     assert provider().get("read:loans")
     assert "could not share" in caplog.text
+
+
+@pytest.mark.parametrize("trouble", [NotSent("down"), Misconfigured("refused")])
+def test_a_token_service_in_trouble_is_asked_once_a_minute(provider, service, clock, trouble):
+    here = provider()
+    service.down = trouble
+    for _ in range(5):
+        with pytest.raises(type(trouble), match=str(trouble)):
+            here.get("read:loans")
+        clock.advance(10)
+    assert len(service.asked) == 1
+    clock.advance(FAILED_RENEWAL_INTERVAL)
+    service.down = None
+    assert here.get("read:loans").value == "opaque-2"
+
+
+def test_who_must_wait_for_the_next_attempt_is_told_how_long(provider, service, clock):
+    here = provider()
+    service.down = NotSent("down")
+    with pytest.raises(NotSent):
+        here.get("read:loans")
+    clock.advance(20)
+    with pytest.raises(NotSent) as raised:
+        here.get("read:loans")
+    assert raised.value.retry_after == FAILED_RENEWAL_INTERVAL - 20
+
+
+def test_between_the_attempts_the_old_token_serves_without_waiting(provider, service, clock):
+    here = provider()
+    here.get("read:loans")
+    clock.advance(LIFE - MANDATORY_WINDOW + 60)
+    service.down = NotSent("down")
+    before = clock()
+    for _ in range(5):
+        assert here.get("read:loans").value == "opaque-1"
+    assert (len(service.asked), clock()) == (2, before)
 
 
 def test_housekeeping_renews_in_the_last_hour_and_not_before(provider, service, clock):

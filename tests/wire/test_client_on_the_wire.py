@@ -1,11 +1,13 @@
 """The client against real sockets on this machine: what only a connection can show. No server here knows Kiva."""
 
 import ssl
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from urllib.parse import parse_qs
 
 import pytest
+from urllib3.util import connection
 
 from fakes import FakeTokens
 from kiva_partner.client import KivaClient, new_ssl_context, post_form
@@ -79,6 +81,83 @@ def test_whatever_goes_wrong_after_the_request_was_sent_is_unknown_and_sent_once
         with pytest.raises(OutcomeUnknown):
             kiva.post_loan_draft({"currency": "KES"})
         assert len(server.requests) == 1
+
+
+def drip(text):
+    """A behaviour: one byte every tenth of a second, each in time, and never at the end."""
+
+    def behave(exchange):
+        exchange.body()
+        for byte in text:
+            exchange.send(bytes([byte]))
+            time.sleep(0.1)
+        exchange.hang()
+
+    return behave
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n"
+
+
+@pytest.mark.parametrize(
+    "behave",
+    [
+        drip(HEAD + b"X-Slow: " + b"x" * 1000),
+        drip(HEAD + b"\r\n" + b" " * 1000),
+        drip(b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 1000),
+    ],
+    ids=["headers", "body", "body without an end"],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_answer_that_drips_is_cut_as_a_whole_though_every_byte_is_in_time(session, tmp_path, behave, scheme):
+    path, tls = certificate(tmp_path / "certificate.pem", "127.0.0.1")
+    with (
+        HttpServer(behave, tls if scheme == "https" else None) as server,
+        session(at(server, scheme), trusting(path)) as kiva,
+    ):
+        with pytest.raises(OutcomeUnknown):
+            kiva.post_loan_draft({})
+        assert len(server.requests) == 1
+
+
+def test_an_answer_in_time_leaves_nothing_behind_that_would_cut_the_next_one(session):
+    with HttpServer(say(answer(body=CREATED))) as server, session(at(server)) as kiva:
+        for _ in range(3):
+            kiva.post_loan_draft({})
+            time.sleep(0.6)  # three of them are longer than the answer's time
+        assert (server.connections, len(server.requests)) == (1, 3)
+
+
+def test_a_server_that_does_not_take_the_body_is_left_in_time_and_the_outcome_is_unknown(session):
+    with HttpServer(lambda _: time.sleep(3)) as server, session(at(server)) as kiva, pytest.raises(OutcomeUnknown):
+        kiva.post_loan_draft({"image_encoded": "x" * 20_000_000})
+
+
+def test_connecting_ends_in_time_however_many_addresses_a_name_has(session, monkeypatch):
+    """Each address is tried for the whole timeout, and finding them out has none: here that is what takes long."""
+    connect = connection.create_connection
+
+    def slowly(address, *arguments, **named):
+        time.sleep(1.2)
+        return connect(address, *arguments, **named)
+
+    monkeypatch.setattr(connection, "create_connection", slowly)
+    with HttpServer(say(answer(body=CREATED))) as server, session(at(server)) as kiva:
+        with pytest.raises(NotSent, match="could not connect"):
+            kiva.post_loan_draft({})
+        assert server.requests == []
+
+
+@pytest.mark.parametrize("status", [200, 301, 404, 401, 500, 503, 408, 425, 429])
+def test_kiva_seems_to_be_there_unless_it_says_that_it_is_not(session, status):
+    with HttpServer(say(answer(b"%d x" % status, b""))) as server, session(at(server)) as kiva:
+        assert kiva.answers() is (status in (200, 301, 401, 404))
+
+
+@pytest.mark.parametrize("behave", [say_and_hang_up(), hang, hang_up_rudely])
+def test_kiva_is_not_there_when_a_read_gets_no_answer(session, behave):
+    with HttpServer(behave) as server, session(at(server)) as kiva:
+        assert kiva.answers() is False
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://no-such-host.invalid"])
