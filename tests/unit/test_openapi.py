@@ -6,7 +6,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from kiva_partner import api
-from kiva_partner.errors import InvalidMessage, NotSent, Violation
+from kiva_partner.errors import InvalidMessage, NotDecidable, NotSent, Violation
+from kiva_partner.ledger import Outcome, Row, State
 from kiva_partner.messages import Kind
 from kiva_partner.openapi import document
 from template import cloudformation
@@ -152,6 +153,7 @@ def test_a_client_that_checks_by_the_schema_finds_most_mistakes_before_it_sends(
         api.problem(InvalidMessage(Violation("$.currency", "is missing"))),
         api.problem(InvalidMessage(Violation("$", "must be smaller"), too_large=True)),
         api.problem(NotSent("Kiva does not answer")),
+        api.problem(NotDecidable("it is ACCEPTED")),
         api.conflict(["L-1"]),
         api.not_found("No such path"),
         api.server_problem(),
@@ -163,3 +165,24 @@ def test_every_problem_is_answered_as_described(answer):
         error.message for error in validator({"$ref": "#/components/schemas/Problem"}).iter_errors(answer.body)
     ] == []
     assert answer.as_proxy_result()["headers"]["Content-Type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_a_submission_is_shown_as_described_and_with_nothing_that_is_not(state):
+    decision = {"decision": "accepted", "reason": "found in PA2", "by": "policy", "at": "2026-11-24T11:22:00+00:00"}
+    row = Row(
+        Kind.REPAYMENT,
+        "2026-10:L-1:1.00",
+        "L-1",
+        state,
+        fingerprint="f",
+        updated_at="2026-11-24T11:22:00.000000+00:00",
+        created_at="2026-11-24T09:22:00.000000+00:00",
+        outcome=Outcome(state, "a reason", {"upload_id": "90001"}, {"severity": "warning"}, 200, "a-call"),
+        decisions=(decision, decision | {"decision": "send-again", "kiva_reference": "90001"}),
+        warnings=("a warning",),
+    )
+
+    schema = DOCUMENT["components"]["schemas"]["Submission"]
+    assert [error.message for error in validator(schema).iter_errors(api.show(row))] == []
+    assert api.show(row).keys() <= schema["properties"].keys()
