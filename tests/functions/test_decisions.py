@@ -12,6 +12,7 @@ from kiva_partner import runtime
 from kiva_partner.decisions import SETTLING_SECONDS
 from kiva_partner.ledger import State
 from kiva_partner.messages import Kind
+from kiva_partner.payloads import pointer
 from kiva_partner.relay import LEASE_MARGIN
 
 from .conftest import Function, repayments
@@ -114,6 +115,14 @@ def test_a_pointer_delivered_twice_sends_once(function, unknown, deployed, conso
     assert function.batch(message["Body"]) == []
     assert len(deployed.sent) == 2
     assert waiting("dead letters") == []
+
+
+def test_a_pointer_in_the_queue_of_another_kind_is_a_dead_letter(function, unknown, waiting):
+    (key,) = kept()
+    other = Function(next(kind for kind in Kind if kind is not function.kind), Context())
+    assert other.batch(pointer(key)) == []
+    (letter,) = waiting("dead letters")
+    assert letter["MessageAttributes"]["Reason"]["StringValue"] == f"$.kept: is no {other.kind}"
 
 
 def test_sent_again_without_an_answer_it_waits_for_a_decision_once_more(

@@ -311,6 +311,15 @@ def test_a_reference_used_again_loses_its_expiry(ledger, rules, one, table):
     assert "expires_at" not in table.scan(TableName="ledger")["Items"][0]
 
 
+def test_a_reference_used_again_knows_nothing_of_the_content_before(ledger, rules, one):
+    shown = draft(rules, schedule=[{"date": "2027-01-01", "principal": 1}])
+    assert shown.warnings
+    claim(ledger, shown)
+    settle(ledger, shown, State.REJECTED)
+    claim(ledger, one)
+    assert ledger.read(one.kind, one.reference).warnings == ()
+
+
 def test_rows_hold_no_names_texts_or_amounts_of_a_draft(ledger, one, table):
     claim(ledger, one)
     settle(ledger, one, State.ACCEPTED)

@@ -173,10 +173,13 @@ class KivaSession:
         upload_id = _reference(answer, "upload_id", r"[0-9A-Za-z-]{1,64}")
         return RepaymentsAnswer(upload_id, tuple(_problems(answer.get("problems"))))
 
-    def answers(self) -> bool:
-        """Whether Kiva seems to be there at all: one harmless read, whose answer counts unless it says "not now"."""
+    def answers(self, scope: str) -> bool:
+        """Whether Kiva seems to be there at all: one harmless read, of which any answer will do that is not "not now".
+
+        With the token for `scope`: that it may not read would be an answer as well.
+        """
         try:
-            with self._request("GET", "loans", self._tokens.get("read:loans").value, params={"limit": "1"}) as response:
+            with self._request("GET", "loans", self._tokens.get(scope).value, params={"limit": "1"}) as response:
                 status = response.status_code
         except (NotSent, OutcomeUnknown) as error:
             _log.info("Kiva is still not there: %s", error)

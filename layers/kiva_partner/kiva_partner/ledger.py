@@ -168,7 +168,7 @@ class Ledger:
                     State.QUEUED,
                     condition=f"attribute_not_exists(pk) OR {_FREE_AGAIN}",
                     values=_FREE_AGAIN_VALUES,
-                    remove=("outcome", "expires_at"),
+                    remove=("outcome", "expires_at", *_not_told(each)),
                     **_identity(each),
                 )
                 for each in submissions
@@ -198,7 +198,7 @@ class Ledger:
                 State.SENDING,
                 condition=condition,
                 values=values,
-                remove=("outcome", "expires_at", "requeue"),
+                remove=("outcome", "expires_at", "requeue", *_not_told(each)),
                 add={"attempts": 1},
                 **_identity(each),
                 owner=owner,
@@ -556,13 +556,16 @@ def _identity(submission: Submission) -> dict[str, Any]:
         "loan_id": submission.loan_id,
         "fingerprint": submission.fingerprint,
     }
-    if submission.warnings:
-        fields["warnings"] = list(submission.warnings)
-    if submission.period:
-        fields["period"] = submission.period
-    if submission.client_id:
-        fields["client_id"] = submission.client_id
-    return fields
+    told = {name: getattr(submission, name) for name in _TOLD if name not in _not_told(submission)}
+    return fields | {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
+
+
+_TOLD = ("warnings", "period", "client_id")
+
+
+def _not_told(submission: Submission) -> list[str]:
+    """What a submission does not say, while the row may still know it of an earlier one under the same reference."""
+    return [name for name in _TOLD if not getattr(submission, name)]
 
 
 def _start_of(cursor: str) -> dict[str, Any]:

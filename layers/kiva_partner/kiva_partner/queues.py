@@ -14,9 +14,9 @@ from itertools import batched, islice
 from typing import TYPE_CHECKING, Any
 
 from .client import Remaining
-from .errors import InvalidMessage, Misconfigured, NotSent
+from .errors import InvalidMessage, Misconfigured, NotSent, Violation
 from .messages import MAX_MESSAGE_BYTES, Kind, Message, parse
-from .payloads import Payloads, pointed
+from .payloads import UNKNOWN_PREFIX, Payloads, pointed
 from .relay import Relay, Result, Verdict
 from .settings import Settings
 from .telemetry import Telemetry
@@ -136,6 +136,8 @@ class Consumer:
         key = pointed(body)
         if not key:
             return parse(self.kind, body, self.settings.rules)
+        if not key.startswith(f"{UNKNOWN_PREFIX}{self.kind}/"):
+            raise InvalidMessage(Violation("$.kept", f"is no {self.kind}"))
         try:
             submission = self.payloads.load(key)
         except KeyError:

@@ -54,7 +54,8 @@ class Result:
     """What became of one submission in this pass.
 
     `retry_after` are the seconds that one to come AGAIN should wait at least. `new` tells an outcome of this pass from
-    one that stood before; `violations` are the rules that an INVALID one breaks.
+    one that stood before; `unkept` an UNKNOWN one that is not kept yet; `violations` are the rules that an INVALID one
+    breaks.
     """
 
     submission: Submission
@@ -64,6 +65,7 @@ class Result:
     reason: str = ""
     retry_after: float = 0
     new: bool = False
+    unkept: bool = False
     violations: tuple[Violation, ...] = ()
 
 
@@ -83,14 +85,10 @@ class _Call:
 class _Wave:
     """Calls that are made at the same time, and what for that is at hand in this invocation."""
 
-    kind: Kind
     kiva: KivaSession
     threads: ThreadPoolExecutor
     calls: list[_Call]
     remaining: Remaining
-
-    def submissions(self) -> list[Submission]:
-        return [each for call in self.calls for each in call.submissions]
 
 
 class Relay:
@@ -127,21 +125,22 @@ class Relay:
         results: dict[str, Result] = {}
         with self._client.session(remaining) as kiva, ThreadPoolExecutor(self._settings.parallel_calls) as threads:
             kiva.obtain_token(kind.scope)
-            trial = self._breaker.enter(kind, remaining() + LEASE_MARGIN, kiva.answers)
+            trial = self._breaker.enter(kind, remaining() + LEASE_MARGIN, lambda: kiva.answers(kind.scope))
             calls = deque(self._calls(kind, first.values()))
             stop: NotSent | None = None
             while calls and stop is None:
                 if not kiva.has_time():
                     stop = NotSent("no time left in this invocation")
                     break
-                width = 1 if trial else self._settings.parallel_calls
-                wave = _Wave(kind, kiva, threads, [calls.popleft() for _ in range(min(width, len(calls)))], remaining)
+                width = min(len(calls), 1 if trial else self._settings.parallel_calls)
+                wave = _Wave(kiva, threads, [calls.popleft() for _ in range(width)], remaining)
                 done, outcomes = self._send(wave)
                 results |= done
                 stop = _reason_to_stop(done.values())
-                if outcomes and self._breaker.note(kind, _answers(outcomes), trial=trial):
-                    stop = NotSent("nothing more is sent while Kiva leaves doubts", retry_after=FIRST_PAUSE)
-                trial = trial and not outcomes
+                if outcomes:
+                    if self._breaker.note(kind, _answers(outcomes), trial=trial):
+                        stop = NotSent("nothing more is sent while Kiva leaves doubts", retry_after=FIRST_PAUSE)
+                    trial = False
             if trial:
                 self._breaker.note(kind, [], trial=True)
         for submission in chain.from_iterable(call.submissions for call in calls):
@@ -171,41 +170,39 @@ class Relay:
 
     def _send(self, wave: _Wave) -> tuple[dict[str, Result], Outcomes]:
         """Claim, send, settle, and keep what is unknown. Gives a result for each submission, and what was sent now."""
-        contents, results = self._contents(wave.submissions())
+        contents, results = self._contents(chain.from_iterable(call.submissions for call in wave.calls))
         owner = _new_id()
-        claims = self._ledger.claim(
-            [each for each in wave.submissions() if each.reference in contents],
-            owner,
-            self._clock() + wave.remaining() + LEASE_MARGIN,
-            {each.reference: call.id for call in wave.calls for each in call.submissions},
-        )
-        to_keep = []
-        for submission in wave.submissions():
-            if submission.reference in claims:
-                claim, row = claims[submission.reference]
-                if claim is not ClaimResult.CLAIMED:
-                    results[submission.reference] = _not_ours(submission, claim, row)
-                    if row and row.state is State.UNKNOWN and claim is not ClaimResult.CONFLICT and not row.payload:
-                        to_keep.append(submission)
-        ours = [
-            _Call(call.id, [each for each in call.submissions if each.reference not in results]) for call in wave.calls
+        candidates = [
+            _Call(call.id, [it for it in call.submissions if it.reference in contents]) for call in wave.calls
         ]
-
-        def send(call: _Call) -> Outcomes:
-            return list(_post_all(wave.kind, wave.kiva, call, contents))
-
-        outcomes = list(chain.from_iterable(wave.threads.map(send, [call for call in ours if call.submissions])))
+        ours, others = self._claim(candidates, owner, wave.remaining)
+        outcomes = list(chain.from_iterable(wave.threads.map(lambda call: _post_all(call, contents, wave.kiva), ours)))
         unwritten = self._settle(outcomes, owner, wave.remaining)
+        results |= {each.submission.reference: each for each in others}
         for submission, outcome in outcomes:
             lost = submission.reference in unwritten
             results[submission.reference] = _after_sending(submission, outcome, lost=lost)
-            if outcome.state is State.UNKNOWN and not lost:
-                to_keep.append(submission)
-        whole = [replace(each, content=dict(contents[each.reference]), photo=None) for each in to_keep]
-        for submission in self._not_kept(whole, wave.threads):
-            reason = "its outcome is unknown, and it could not be kept for being sent again"
-            results[submission.reference] = replace(results[submission.reference], verdict=Verdict.AGAIN, reason=reason)
+        self._keep(results, contents, wave.threads)
         return results, outcomes
+
+    def _claim(self, calls: Sequence[_Call], owner: str, remaining: Remaining) -> tuple[list[_Call], list[Result]]:
+        """The calls with what may be sent of them, and a result for each submission that may not."""
+        claims = self._ledger.claim(
+            [each for call in calls for each in call.submissions],
+            owner,
+            self._clock() + remaining() + LEASE_MARGIN,
+            {each.reference: call.id for call in calls for each in call.submissions},
+        )
+        ours = [_Call(call.id, []) for call in calls]
+        others = []
+        for mine, call in zip(ours, calls, strict=True):
+            for submission in call.submissions:
+                claim, row = claims[submission.reference]
+                if claim is ClaimResult.CLAIMED:
+                    mine.submissions.append(submission)
+                else:
+                    others.append(_not_ours(submission, claim, row))
+        return [call for call in ours if call.submissions], others
 
     def _settle(self, outcomes: Outcomes, owner: str, remaining: Remaining) -> set[str]:
         """Write outcomes down, trying until the time is over. Gives the references of those that are not written."""
@@ -222,18 +219,24 @@ class Relay:
                 pause *= 2
         return set()
 
-    def _not_kept(self, submissions: Sequence[Submission], threads: ThreadPoolExecutor) -> list[Submission]:
-        """Keep UNKNOWN submissions, photos included. Gives those that could not be kept."""
+    def _keep(
+        self, results: dict[str, Result], contents: Mapping[str, Mapping[str, Any]], threads: ThreadPoolExecutor
+    ) -> None:
+        """Keep what is UNKNOWN, photos included. What cannot be kept comes again, and the next delivery keeps it."""
+        unkept = {reference: result for reference, result in results.items() if result.unkept}
+        whole = [
+            replace(result.submission, content=dict(contents[reference]), photo=None)
+            for reference, result in unkept.items()
+        ]
         try:
-            keys = list(threads.map(self._payloads.keep, submissions))
-            still_unknown = self._ledger.keep(list(zip(submissions, keys, strict=True)))
-            for key, unknown in zip(keys, still_unknown, strict=True):
+            keys = list(threads.map(self._payloads.keep, whole))
+            for key, unknown in zip(keys, self._ledger.keep(list(zip(whole, keys, strict=True))), strict=True):
                 if not unknown:
                     self._payloads.forget(key)
-        except Exception as error:  # noqa: BLE001 its message stays in the queue, and the next delivery keeps it
+        except Exception as error:  # noqa: BLE001 its message stays in the queue
             _log.error("submissions whose outcome is unknown could not be kept: %s", where(error))
-            return list(submissions)
-        return []
+            reason = "its outcome is unknown, and it could not be kept for being sent again"
+            results |= {it: replace(result, verdict=Verdict.AGAIN, reason=reason) for it, result in unkept.items()}
 
     def _contents(self, submissions: Iterable[Submission]) -> tuple[dict[str, Mapping[str, Any]], dict[str, Result]]:
         """What Kiva gets for each reference, photos put in; and a result for each whose photo is missing or is none.
@@ -316,33 +319,45 @@ def _not_ours(submission: Submission, claim: ClaimResult, row: Row | None) -> Re
                 f"its reference belongs to other content, which is {state}; correct that in PA2, or use a new reference"
             )
             return Result(submission, Verdict.CONFLICT, state, outcome, reason)
-    new = claim is ClaimResult.EXPIRED and state is State.UNKNOWN
-    return Result(submission, Verdict.STANDS, state, outcome, new=new)
+    unknown = state is State.UNKNOWN
+    return Result(
+        submission,
+        Verdict.STANDS,
+        state,
+        outcome,
+        new=unknown and claim is ClaimResult.EXPIRED,
+        unkept=unknown and row is not None and not row.payload,
+    )
 
 
 def _after_sending(submission: Submission, outcome: Outcome, *, lost: bool) -> Result:
     if lost:
         return Result(submission, Verdict.AGAIN, None, outcome, "its outcome could not be written down")
     verdict = Verdict.AGAIN if outcome.state is State.RETRY else Verdict.STANDS
-    wait = outcome.retry_after or 0
-    return Result(submission, verdict, outcome.state, outcome, outcome.reason, retry_after=wait, new=True)
+    return Result(
+        submission,
+        verdict,
+        outcome.state,
+        outcome,
+        outcome.reason,
+        retry_after=outcome.retry_after or 0,
+        new=True,
+        unkept=outcome.state is State.UNKNOWN,
+    )
 
 
-def _post_all(
-    kind: Kind, kiva: KivaSession, call: _Call, contents: Mapping[str, Mapping[str, Any]]
-) -> Iterator[tuple[Submission, Outcome]]:
+def _post_all(call: _Call, contents: Mapping[str, Mapping[str, Any]], kiva: KivaSession) -> Outcomes:
     """One call, and where Kiva refuses a list: its halves, until the bad row stands alone. Nothing was created then."""
     submissions = call.submissions
     try:
-        outcomes = _post(kind, kiva, submissions, [contents[each.reference] for each in submissions], call.id)
+        outcomes = _post(kiva, submissions, [contents[each.reference] for each in submissions], call.id)
     except Exception as error:  # noqa: BLE001 whatever it is, it came after the claim and has to be written down
         if isinstance(error, Rejected) and error.status in HALVING_STATUSES and len(submissions) > 1:
             middle = len(submissions) // 2
-            for half in (submissions[:middle], submissions[middle:]):
-                yield from _post_all(kind, kiva, _Call(_new_id(), half), contents)
-            return
+            halves = (submissions[:middle], submissions[middle:])
+            return [each for half in halves for each in _post_all(_Call(_new_id(), half), contents, kiva)]
         outcomes = [_outcome_of(error, submissions, call.id)] * len(submissions)
-    yield from zip(submissions, outcomes, strict=True)
+    return list(zip(submissions, outcomes, strict=True))
 
 
 def _outcome_of(error: Exception, call: Sequence[Submission], call_id: str) -> Outcome:
@@ -365,9 +380,9 @@ def _outcome_of(error: Exception, call: Sequence[Submission], call_id: str) -> O
 
 
 def _post(
-    kind: Kind, kiva: KivaSession, call: list[Submission], contents: list[Mapping[str, Any]], call_id: str
+    kiva: KivaSession, call: Sequence[Submission], contents: list[Mapping[str, Any]], call_id: str
 ) -> list[Outcome]:
-    match kind:
+    match call[0].kind:
         case Kind.LOAN_DRAFT:
             draft = kiva.post_loan_draft(contents[0])
             return [Outcome(State.ACCEPTED, kiva={"loan_draft_uuid": draft.loan_draft_uuid}, call_id=call_id)]
