@@ -18,13 +18,19 @@ def several(world, kind):
     }[kind]()
 
 
+def unknown_and_kept(world, kind, message):
+    """Let a function die between claim and POST, and the message come back; gives the references."""
+    references = world.die_before_sending(kind, message)
+    world.put(kind, message)
+    world.until(lambda: len(world.kept()) == len(references), "the message to be received and kept")
+    assert {world.ended(kind, reference)["state"] for reference in references} == {"UNKNOWN"}
+    return references
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_kiva_has_not_is_sent_again_by_a_decision_about_one_of_its_call_and_reaches_kiva_once(world, kind):
     message = several(world, kind)
-    references = world.die_before_sending(kind, message)
-    world.put(kind, message)
-    world.until(lambda: all(map(world.log_lines, references)), "the message to be received and kept")
-    assert {world.ended(kind, reference)["state"] for reference in references} == {"UNKNOWN"}
+    references = unknown_and_kept(world, kind, message)
 
     response = world.decide(kind, references[0], decision="send-again", reason="not in PA2")
 
@@ -39,6 +45,15 @@ def test_what_kiva_has_not_is_sent_again_by_a_decision_about_one_of_its_call_and
         assert decision["reason"] == "not in PA2"
         assert decision["by"].startswith("arn:aws:")
         assert len(world.at_kiva(kind, loan)) == 1
+    world.until(lambda: not world.kept(), "what is settled to be forgotten")
+
+
+def test_what_is_given_up_is_forgotten(world):
+    (reference,) = unknown_and_kept(world, "loan_draft", world.draft())
+
+    assert world.decide("loan_draft", reference, decision="abandon", reason="withdrawn").json()["state"] == "ABANDONED"
+
+    assert world.kept() == []
 
 
 def test_nothing_is_decided_while_its_sender_or_a_gateway_may_still_be_at_work(world):

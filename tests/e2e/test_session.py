@@ -62,7 +62,7 @@ def test_kiva_was_asked_for_one_token_in_all_this_time(world):
 
 
 def test_with_the_other_token_store_housekeeping_fetches_a_token_that_all_use(world):
-    deploy(world.stack, {"CsvColumns": "3", "TokenStore": "ssm"})
+    deploy(world.stack, {"CsvColumns": "3", "TokenStore": "ssm", "JournalUpdatesUnknownPolicy": "resend"})
 
     assert world.housekeeping()["token"] == "renewed"
 
@@ -70,6 +70,22 @@ def test_with_the_other_token_store_housekeeping_fetches_a_token_that_all_use(wo
         assert world.post(kind, world.message(kind), Prefer="wait").json()["state"] == "ACCEPTED"
     assert world.sandbox("counters")["token_requests"] == 2
     assert stored_token(world)["Type"] == "SecureString"
+
+
+def test_with_the_other_policy_what_nobody_knows_about_is_sent_again_by_itself(world):
+    message = world.journals(2, reference="by-policy")
+    references = world.die_before_sending("journal_update", message)
+    world.housekeeping()
+    world.post("journal_update", message, Prefer="wait")  # nothing is sent, but now it is kept
+
+    assert world.housekeeping()["sent_again"] >= 2
+    assert world.housekeeping()["requeued"] == 2
+
+    for reference, loan in zip(references, loans("journal_update", message), strict=True):
+        submission = world.ended("journal_update", reference)
+        assert submission["state"] == "ACCEPTED"
+        assert [decision["by"] for decision in submission["decisions"]] == ["policy"]
+        assert len(world.at_kiva("journal_update", loan)) == 1
 
 
 def test_no_secret_no_token_and_no_borrower_is_in_the_functions_logs(world):

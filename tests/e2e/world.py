@@ -226,6 +226,12 @@ class World:
                 rows = [row for upload in self.sandbox("uploads")["data"] for row in upload["rows"]]
                 return [row for row in rows if row["loan_id"] == loan_id]
 
+    def kept(self) -> list[str]:
+        """The keys of all that is kept because nobody knows what became of it."""
+        bucket = self.stack.physical_id("PayloadBucket")
+        found = self.stack.client("s3").list_objects_v2(Bucket=bucket, Prefix="unknown/")
+        return [each["Key"] for each in found.get("Contents", [])]
+
     def function_logs(self) -> str:
         """Everything that all functions have ever logged, as it stands in CloudWatch."""
         client = self.stack.client("logs")
