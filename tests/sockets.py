@@ -87,6 +87,7 @@ class Server:
         return self
 
     def __exit__(self, *_):
+        self._socket.shutdown(socket.SHUT_RDWR)  # `close` alone would not wake who waits in `accept`
         self._socket.close()
 
     def _accept(self):

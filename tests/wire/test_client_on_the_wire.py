@@ -162,6 +162,25 @@ def test_kiva_is_not_there_when_a_read_gets_no_answer(session, behave):
         assert kiva.answers("create:loan_draft") is False
 
 
+def hang_up_amid_the_body(exchange):
+    exchange.body(1000)
+    reset(exchange.connection)
+
+
+def read_no_more(exchange):
+    exchange.body(1000)
+    time.sleep(2)
+
+
+@pytest.mark.parametrize("behave", [hang_up_amid_the_body, read_no_more])
+def test_what_goes_wrong_while_the_request_is_still_being_written_is_unknown_too(session, behave):
+    larger_than_what_the_kernel_takes = "x" * 20_000_000
+    with HttpServer(behave) as server, session(at(server)) as kiva:
+        with pytest.raises(OutcomeUnknown):
+            kiva.post_loan_draft({"image_encoded": larger_than_what_the_kernel_takes})
+        assert len(server.requests) == 1
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "http://no-such-host.invalid"])
 def test_what_never_connected_was_not_sent(session, url):
     with session(url) as kiva, pytest.raises(NotSent):
