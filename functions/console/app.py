@@ -12,7 +12,7 @@ from aws_lambda_powertools.utilities.typing import LambdaContext
 from kiva_partner import api, runtime
 from kiva_partner.client import CONFIG_NAMES, MAX_LOANS_PER_PAGE
 from kiva_partner.decisions import parse_decision
-from kiva_partner.errors import InvalidMessage, SubmissionError, Violation
+from kiva_partner.errors import InvalidMessage, NotDecidable, SubmissionError, Violation
 from kiva_partner.ledger import Row, State
 from kiva_partner.messages import Kind
 from kiva_partner.openapi import document
@@ -40,7 +40,7 @@ def _app() -> APIGatewayRestResolver:
 
 
 def _explain(error: SubmissionError) -> Response[str]:
-    if not isinstance(error, InvalidMessage):
+    if not isinstance(error, InvalidMessage | NotDecidable):
         runtime.telemetry().refused("the console could not answer", error)
     return _response(api.problem(error))
 

@@ -1,4 +1,4 @@
-"""Every five minutes: give up claims of dead senders, prove and send again, and keep the token fresh."""
+"""Every five minutes: give up claims of dead senders, prove, send again, forget, and keep the token fresh."""
 
 from typing import Any
 
@@ -19,6 +19,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
             "token": _renew_token(),
             "proved": housekeeping.prove(runtime.seconds_left(context)),
             "sent_again": housekeeping.send_again(),
+            "forgotten": housekeeping.forget_settled(),
         }
 
 

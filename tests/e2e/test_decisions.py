@@ -45,13 +45,15 @@ def test_what_kiva_has_not_is_sent_again_by_a_decision_about_one_of_its_call_and
         assert decision["reason"] == "not in PA2"
         assert decision["by"].startswith("arn:aws:")
         assert len(world.at_kiva(kind, loan)) == 1
-    world.until(lambda: not world.kept(), "what is settled to be forgotten")
+    assert world.housekeeping()["forgotten"] == len(references)
+    assert world.kept() == []
 
 
 def test_what_is_given_up_is_forgotten(world):
     (reference,) = unknown_and_kept(world, "loan_draft", world.draft())
 
     assert world.decide("loan_draft", reference, decision="abandon", reason="withdrawn").json()["state"] == "ABANDONED"
+    world.housekeeping()
 
     assert world.kept() == []
 

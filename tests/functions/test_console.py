@@ -68,7 +68,7 @@ def test_warnings_about_what_pa2_will_want_mended_are_shown(drafts, console):
 
 
 def test_loans_are_kivas(deployed, console):
-    deployed.mock.add(responses.GET, f"{PARTNER_URL}/loans", json={"total_records": 1, "data": [{"kiva_id": "1"}]})
+    deployed.loans = [{"kiva_id": "1"}]
     assert console("/loans", status="payingBack", limit="5") == (
         200,
         {"total_records": 1, "loans": [{"kiva_id": "1"}]},
@@ -88,7 +88,8 @@ def test_config_lists_are_kivas_and_others_do_not_exist(deployed, console):
 
 @pytest.mark.parametrize("path", ["/loans", "/config/themes"])
 def test_a_kiva_that_cannot_be_reached_is_said_so(deployed, console, path):
-    deployed.mock.add(responses.GET, re.compile(f"{PARTNER_URL}/.*"), status=503)
+    deployed.read_status = 503
+    deployed.mock.add(responses.GET, re.compile(f"{PARTNER_URL}/config/.*"), status=503)
     status, body = console(path)
     assert (status, body["title"]) == (503, "Kiva cannot be reached at the moment")
 
@@ -116,9 +117,8 @@ def test_a_fault_of_ours_is_a_problem_detail_without_its_text(deployed, console,
 
 
 def test_a_search_for_a_name_is_not_logged(deployed, console, capsys):
-    deployed.mock.add(responses.GET, f"{PARTNER_URL}/loans", json={"total_records": 0, "data": []})
     console("/loans", query="Canary Akinyi")
-    deployed.mock.replace(responses.GET, f"{PARTNER_URL}/loans", status=500)
+    deployed.read_status = 500
     _, body = console("/loans", query="Canary Akinyi")
     out = capsys.readouterr().out
     assert "fetched a Kiva token" in out

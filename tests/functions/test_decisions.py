@@ -9,10 +9,11 @@ import time_machine
 
 from fakes import Context
 from kiva_partner import runtime
-from kiva_partner.decisions import SETTLING_SECONDS
-from kiva_partner.ledger import State
+from kiva_partner.decisions import SETTLING_SECONDS, parse_decision
+from kiva_partner.errors import NotDecidable
+from kiva_partner.ledger import Outcome, State
 from kiva_partner.messages import Kind
-from kiva_partner.payloads import pointer
+from kiva_partner.payloads import Kept
 from kiva_partner.relay import LEASE_MARGIN
 
 from .conftest import Function, repayments
@@ -62,7 +63,7 @@ def kept():
     return [found["Key"] for found in boto3.client("s3").list_objects_v2(Bucket="payloads").get("Contents", [])]
 
 
-def test_what_kiva_has_is_accepted_with_its_reference(function, unknown, console):
+def test_what_kiva_has_is_accepted_with_its_reference(function, unknown, console, housekeeping):
     assert len(kept()) == 1
     status, body = console(f"{unknown}/decision", ACCEPTED)
     assert (status, body["state"]) == (200, "ACCEPTED")
@@ -76,6 +77,7 @@ def test_what_kiva_has_is_accepted_with_its_reference(function, unknown, console
             "kiva_reference": "A-7",
         }
     ]
+    assert housekeeping()["forgotten"] == 1
     assert kept() == []
 
 
@@ -85,7 +87,6 @@ def test_what_is_abandoned_is_not_sent_and_its_reference_may_be_used_again(draft
     time_passes(SETTLED)
     status, body = console("/submissions/loan_draft/L-1/decision", ABANDON)
     assert (status, body["state"], body["next_step"]) == (200, "ABANDONED", "nothing: it was given up")
-    assert kept() == []
     drafts.batch(drafts.message("L-1"))
     assert len(deployed.sent) == 1
     drafts.batch(drafts.message("L-1", loanuse="to buy seed"))
@@ -100,11 +101,48 @@ def test_what_kiva_has_not_is_sent_again_exactly_as_it_was_without_the_producer(
     assert deliver() == 0
     assert housekeeping()["requeued"] == 1
     assert deliver() == 1
-    assert housekeeping()["requeued"] == 0
+    done = housekeeping()
+    assert (done["requeued"], done["forgotten"]) == (0, 1)
     first, second = deployed.sent
     assert first == second
     assert console(unknown)[1]["state"] == "ACCEPTED"
     assert kept() == []
+
+
+def test_a_copy_of_the_event_may_come_before_the_message_of_a_send_again(
+    function, unknown, deployed, console, housekeeping, deliver
+):
+    console(f"{unknown}/decision", SEND_AGAIN)
+    function.batch(function.message("L-1"))
+    assert console(unknown)[1]["state"] == "ACCEPTED"
+    assert (housekeeping()["requeued"], deliver(), len(deployed.sent)) == (0, 0, 2)
+    assert kept() == []
+
+
+def test_a_pointer_that_comes_after_its_payload_was_forgotten_is_settled(
+    function, unknown, console, housekeeping, waiting
+):
+    console(f"{unknown}/decision", SEND_AGAIN)
+    housekeeping()
+    (message,) = waiting()
+    function.batch(message["Body"])
+    housekeeping()
+    assert function.batch(message["Body"]) == []
+    assert waiting("dead letters") == []
+
+
+def test_a_payload_that_somebody_deleted_is_told_to_a_person(
+    function, unknown, deployed, console, housekeeping, waiting
+):
+    console(f"{unknown}/decision", SEND_AGAIN)
+    housekeeping()
+    (message,) = waiting()
+    boto3.client("s3").delete_object(Bucket="payloads", Key=kept()[0])
+    assert function.batch(message["Body"]) == []
+    (letter,) = waiting("dead letters")
+    assert "send the event once more" in letter["MessageAttributes"]["Reason"]["StringValue"]
+    function.batch(function.message("L-1"))
+    assert console(unknown)[1]["state"] == "ACCEPTED"
 
 
 def test_a_pointer_delivered_twice_sends_once(function, unknown, deployed, console, housekeeping, waiting):
@@ -120,7 +158,7 @@ def test_a_pointer_delivered_twice_sends_once(function, unknown, deployed, conso
 def test_a_pointer_in_the_queue_of_another_kind_is_a_dead_letter(function, unknown, waiting):
     (key,) = kept()
     other = Function(next(kind for kind in Kind if kind is not function.kind), Context())
-    assert other.batch(pointer(key)) == []
+    assert other.batch(Kept.at(key).pointer) == []
     (letter,) = waiting("dead letters")
     assert letter["MessageAttributes"]["Reason"]["StringValue"] == f"$.kept: is no {other.kind}"
 
@@ -167,6 +205,22 @@ def test_of_two_decisions_the_first_holds(unknown, console):
     assert console(f"{unknown}/decision", ABANDON)[0] == 200
     assert console(f"{unknown}/decision", SEND_AGAIN)[0] == 409
     assert console(unknown)[1]["state"] == "ABANDONED"
+
+
+@pytest.mark.parametrize("second", [ACCEPTED, ABANDON, SEND_AGAIN], ids=lambda it: it["decision"])
+def test_of_two_people_who_decide_at_once_one_is_told_and_nothing_is_lost(
+    function, unknown, deployed, console, housekeeping, deliver, monkeypatch, second
+):
+    """Both have read that it is UNKNOWN; the other one is a moment quicker."""
+    kind, reference = unknown.split("/")[2:]
+    read = runtime.ledger().read(Kind(kind), reference)
+    console(f"{unknown}/decision", SEND_AGAIN)
+    with pytest.raises(NotDecidable, match="a moment ago"):
+        runtime.decisions().decide(read, parse_decision(json.dumps(second)), "somebody else")
+    housekeeping()
+    deliver()
+    body = console(unknown)[1]
+    assert (body["state"], len(body["decisions"]), len(deployed.sent)) == ("ACCEPTED", 1, 2)
 
 
 def test_what_was_never_sent_cannot_be_decided(console):
@@ -220,20 +274,27 @@ def test_what_a_dead_sender_had_in_one_call_is_decided_together(
 
 
 def test_what_is_not_kept_cannot_be_sent_again_until_its_event_was_sent_once_more(
-    function, unknown, deployed, console, housekeeping, deliver
+    function, time_passes, deployed, console, housekeeping, deliver
 ):
-    boto3.client("s3").delete_object(Bucket="payloads", Key=kept()[0])
-    status, body = console(f"{unknown}/decision", SEND_AGAIN)
+    deployed.while_posting = lambda: (_ for _ in ()).throw(SystemExit)
+    with pytest.raises(SystemExit):
+        function.batch(function.message("L-1"))
+    deployed.while_posting = lambda: None
+    time_passes(SETTLED)
+    housekeeping()
+    _, found = console("/submissions", kind=function.kind.value, state="UNKNOWN")
+    path = f"/submissions/{function.kind}/{found['submissions'][0]['reference']}"
+    status, body = console(f"{path}/decision", SEND_AGAIN)
     assert status == 409
     assert body["detail"] == "1 of 1 are not kept here: send the event once more, then decide again"
-    assert console(unknown)[1]["state"] == "UNKNOWN"
+    assert console(path)[1]["state"] == "UNKNOWN"
     function.post(function.message("L-1"))
     deliver()
     assert len(deployed.sent) == 1
-    assert console(f"{unknown}/decision", SEND_AGAIN)[0] == 200
+    assert console(f"{path}/decision", SEND_AGAIN)[0] == 200
     housekeeping()
     deliver()
-    assert console(unknown)[1]["state"] == "ACCEPTED"
+    assert console(path)[1]["state"] == "ACCEPTED"
 
 
 def test_the_log_says_who_decided_what_and_not_why(unknown, console, caplog, capsys):
@@ -267,6 +328,17 @@ def test_where_the_policy_is_to_resend_it_goes_again_after_the_settling_time(
     body = console(unknown)[1]
     assert (body["state"], body["decisions"][0]["by"]) == ("ACCEPTED", "policy")
     assert len(deployed.sent) == 2
+
+
+def test_the_policy_decides_each_submission_once(reports, time_passes, deployed, monkeypatch, housekeeping, waiting):
+    monkeypatch.setenv("REPAYMENT_UNKNOWN_POLICY", "resend")
+    runtime.forget()
+    deployed.answers = [(500, {})]
+    reports.batch(*(repayments(f"L-{number}") for number in range(5)))
+    time_passes(SETTLED)
+    assert housekeeping()["sent_again"] == 5
+    assert housekeeping()["requeued"] == 5
+    assert len(waiting()) == 5
 
 
 def test_the_policy_does_not_send_while_the_settling_time_runs(function, resend, time_passes, deployed, housekeeping):
@@ -313,6 +385,16 @@ def test_a_draft_that_is_found_at_kiva_was_accepted(lost_draft, deployed, housek
     assert housekeeping()["proved"] == 1
     body = console("/submissions/loan_draft/L-1")[1]
     assert (body["state"], body["kiva"]) == ("ACCEPTED", {"kiva_id": "2514321", "loan_uuid": "0f6e"})
+    assert kept() == []
+
+
+def test_what_a_late_answer_of_the_sender_proves_is_forgotten_too(lost_draft, deployed, housekeeping, console):
+    ledger = runtime.ledger()
+    row = ledger.read(Kind.LOAN_DRAFT, "L-1")
+    assert len(kept()) == 1
+    ledger.settle([(row, Outcome(State.ACCEPTED, kiva={"loan_draft_uuid": "late"}))], row.owner)
+    housekeeping()
+    assert console("/submissions/loan_draft/L-1")[1]["state"] == "ACCEPTED"
     assert kept() == []
 
 

@@ -1,6 +1,7 @@
 """The payload bucket, on moto's S3."""
 
 import json
+from dataclasses import replace
 
 import boto3
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from kiva_partner import runtime
 from kiva_partner.errors import InvalidMessage
 from kiva_partner.messages import Kind, Photo, parse
-from kiva_partner.payloads import pointed, pointer
+from kiva_partner.payloads import Kept, pointed
 from kiva_partner.photos import Image
 
 from .conftest import MESSAGES
@@ -28,35 +29,56 @@ def submission(request, rules):
 
 
 def test_a_kept_submission_comes_back_as_it_was(payloads, submission):
-    key = payloads.keep(submission)
-    assert payloads.load(key) == submission
+    assert payloads.keep(submission) == Kept.of(submission).key
+    assert payloads.load(Kept.of(submission)) == submission
 
 
 def test_what_is_loaded_goes_to_kiva_byte_for_byte(payloads, rules):
     rows = [{"loan_id": "L", "client_id": "C", "amount": 0.1}, {"loan_id": "M", "client_id": "C", "amount": 10}]
     for each in parse(Kind.REPAYMENT, json.dumps({"period": "2026-10", "repayments": rows}), rules).submissions:
-        loaded = payloads.load(payloads.keep(each))
+        payloads.keep(each)
+        loaded = payloads.load(Kept.of(each))
         assert repr(loaded.content["amount"]) in (repr(each.content["amount"]), f"Decimal('{each.content['amount']}')")
 
 
 def test_once_forgotten_it_is_gone(payloads, submission):
-    key = payloads.keep(submission)
-    payloads.forget(key)
-    payloads.forget(key)
+    kept = Kept.of(submission)
+    payloads.keep(submission)
+    assert list(payloads.all_kept(submission.kind)) == [kept]
+    payloads.forget(kept)
+    payloads.forget(kept)
+    assert list(payloads.all_kept(submission.kind)) == []
     with pytest.raises(KeyError):
-        payloads.load(key)
+        payloads.load(kept)
 
 
-def test_a_key_tells_the_kind_and_hides_the_reference(payloads, submission):
-    key = payloads.keep(submission)
-    assert key.startswith(f"unknown/{submission.kind}/")
-    assert submission.reference not in key
+def test_other_content_under_the_same_reference_is_kept_beside_it(payloads, submission):
+    other = replace(submission, fingerprint="f" * 64)
+    payloads.keep(submission)
+    payloads.keep(other)
+    assert payloads.load(Kept.of(submission)) == submission
+    assert payloads.load(Kept.of(other)) == other
 
 
-def test_a_pointer_leads_to_what_was_kept_and_nothing_else_is_one(payloads, submission):
-    key = payloads.keep(submission)
-    assert pointed(pointer(key)) == key
-    for body in ('{"kept": "photos/1.png"}', f'{{"kept": "{key}x"}}', f'{{"kept": "{key}", "x": 1}}', "{}", key, ""):
+def test_a_key_says_what_lies_there(submission):
+    kept = Kept.of(submission)
+    assert Kept.at(kept.key) == kept
+    for key in (
+        "",
+        "photos/1.png",
+        "unknown/other/L-1/0123456789abcdef",
+        f"{kept.key}x",
+        f"{kept.key}\n",
+        kept.key[:-1],
+    ):
+        assert Kept.at(key) is None
+
+
+def test_a_pointer_leads_to_what_was_kept_and_nothing_else_is_one(submission):
+    kept = Kept.of(submission)
+    assert pointed(kept.pointer) == kept
+    others = ('{"kept": "photos/1.png"}', f'{{"kept": "{kept.key}x"}}', f'{{"kept": "{kept.key}", "x": 1}}')
+    for body in (*others, "{}", kept.key, "", f" {kept.pointer}", f"{kept.pointer}\n"):
         assert pointed(body) is None
 
 

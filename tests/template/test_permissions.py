@@ -36,7 +36,7 @@ def submit(name: str, kind: str) -> set[Right]:
         | actions(queue, "sqs:SendMessage")
         | actions(dead_letters, "sqs:SendMessage")
         | actions("${PayloadBucket.Arn}/dead-letters/*", "s3:PutObject")
-        | actions(f"${{PayloadBucket.Arn}}/unknown/{kind}/*", "s3:GetObject", "s3:PutObject", "s3:DeleteObject")
+        | actions(f"${{PayloadBucket.Arn}}/unknown/{kind}/*", "s3:GetObject", "s3:PutObject")
         | actions("PayloadBucket.Arn", "s3:ListBucket")
         | actions(
             "LedgerTable.Arn", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"
@@ -45,11 +45,8 @@ def submit(name: str, kind: str) -> set[Right]:
 
 
 SEARCH = actions("${LedgerTable.Arn}/index/*", "dynamodb:Query")
-DECIDE = (
-    actions("${PayloadBucket.Arn}/unknown/*", "s3:GetObject", "s3:PutObject", "s3:DeleteObject")
-    | actions("PayloadBucket.Arn", "s3:ListBucket")
-    | actions("LedgerTable.Arn", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:UpdateItem")
-)
+DECIDE = actions("LedgerTable.Arn", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:UpdateItem")
+FORGET = actions("PayloadBucket.Arn", "s3:ListBucket") | actions("${PayloadBucket.Arn}/unknown/*", "s3:DeleteObject")
 FUNCTIONS = {
     "LoanDraftsFunction": submit("LoanDrafts", "loan_draft")
     | actions("${PayloadBucket.Arn}/photos/*", "s3:GetObject", "s3:PutObject"),
@@ -58,6 +55,7 @@ FUNCTIONS = {
     "ConsoleFunction": SEARCH | DECIDE,
     "HousekeepingFunction": SEARCH
     | DECIDE
+    | FORGET
     | {("sqs:SendMessage", f"{name}Queue.Arn") for name in ("LoanDrafts", "JournalUpdates", "Repayments")},
 }
 

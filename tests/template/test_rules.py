@@ -256,14 +256,9 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
         lambda it: of(it, "PayloadBucket").pop("VersioningConfiguration"),
     ),
     (
-        rules.an_undecided_submission_keeps_its_payload,
-        "gone with the photos",
-        lambda it: lifecycle(it, "unknown/").update(ExpirationInDays=30),
-    ),
-    (
-        rules.an_undecided_submission_keeps_its_payload,
-        "for ever",
-        lambda it: lifecycle(it, "unknown/").update(Status="Disabled"),
+        rules.borrowers_photos_are_forgotten,
+        "what waits for a decision goes by itself",
+        lambda it: lifecycle(it, "photos/").update(Prefix="unknown/"),
     ),
     (
         rules.what_held_data_outlives_the_stack,

@@ -9,7 +9,7 @@ from fakes import FakeTokens
 from kiva_partner.breaker import Breaker
 from kiva_partner.client import KivaClient, new_ssl_context
 from kiva_partner.errors import InvalidMessage, NotSent, Violation
-from kiva_partner.ledger import Ledger, Outcome, State
+from kiva_partner.ledger import Ledger, State
 from kiva_partner.messages import Kind, parse
 from kiva_partner.relay import LEASE_MARGIN, Relay, Verdict, masked
 
@@ -71,9 +71,6 @@ class Bucket:
         key = f"unknown/{submission.reference}"
         self.kept[key] = submission
         return key
-
-    def forget(self, key):
-        del self.kept[key]
 
 
 @pytest.fixture
@@ -317,21 +314,6 @@ def test_what_a_dead_sender_left_is_kept_by_whoever_meets_it(relay, kiva, ledger
     assert {(result.verdict, result.state) for result in results.values()} == {(Verdict.STANDS, State.UNKNOWN)}
     assert len(bucket.kept) == 2
     assert kiva.sent == []
-
-
-def test_what_was_proved_while_it_was_being_kept_is_forgotten(relay, kiva, ledger, bucket, rules):
-    (submission,) = drafts(rules, "L-1")
-    keep = bucket.keep
-
-    def prove_and_keep(kept):
-        row = ledger.read(Kind.LOAN_DRAFT, "L-1")
-        ledger.resolve([row], Outcome(State.ACCEPTED))
-        return keep(kept)
-
-    bucket.keep = prove_and_keep
-    kiva.answers = [(500, {})]
-    relay().submit(Kind.LOAN_DRAFT, [submission], lambda: 290)
-    assert bucket.kept == {}
 
 
 # --- an outage ----------------------------------------------------------------------------------------------------

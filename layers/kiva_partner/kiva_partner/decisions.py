@@ -14,8 +14,7 @@ from msgspec import UNSET, UnsetType
 
 from .errors import InvalidMessage, NotDecidable, Violation
 from .ledger import Ledger, Outcome, Row, State
-from .messages import Kind, Line, Reference, Strict, checked
-from .payloads import Payloads
+from .messages import Kind, KivaReference, Line, Strict, checked
 from .strict_json import decode
 
 SETTLING_SECONDS = 15 * 60
@@ -45,7 +44,7 @@ class Decision(Strict, frozen=True, kw_only=True):
 
     decision: Choice
     reason: Line
-    kiva_reference: Reference | UnsetType = UNSET
+    kiva_reference: KivaReference | UnsetType = UNSET
 
 
 def parse_decision(body: str) -> Decision:
@@ -62,15 +61,14 @@ class Decisions:
     """Puts decisions into effect."""
 
     ledger: Ledger
-    payloads: Payloads
     clock: Callable[[], float] = time.time
 
     def decide(self, row: Row, decision: Decision, by: str) -> list[Row]:
-        """Decide about a submission and all that went to Kiva in the same call; gives their rows as they are now.
+        """Decide about a submission and all that went to Kiva in the same call; gives those that were decided.
 
         Raises:
-            NotDecidable: it is not UNKNOWN, its sender or a gateway may still be at work, or it cannot be sent again
-                because it was not kept. Then nothing was changed.
+            NotDecidable: it is not UNKNOWN (any more), its sender or a gateway may still be at work, or it cannot be
+                sent again because it is not kept. Then nothing was changed.
         """
         if row.state is not State.UNKNOWN:
             raise NotDecidable(f"it is {row.state}: only what is UNKNOWN waits for a decision")
@@ -78,19 +76,18 @@ class Decisions:
         rows = self._of_the_same_call(row)
         if (settled_at := max(each.lease_until for each in rows) + SETTLING_SECONDS) > now:
             raise NotDecidable("its call may still be under way; look again later", retry_after=settled_at - now)
-        if decision.decision is Choice.SEND_AGAIN:
-            self._make_sure_of_payloads(rows)
-        self.ledger.resolve(
+        if decision.decision is Choice.SEND_AGAIN and (gone := sum(not each.payload for each in rows)):
+            raise NotDecidable(f"{gone} of {len(rows)} are not kept here: send the event once more, then decide again")
+        resolved = self.ledger.resolve(
             rows,
             _outcome(row.kind, decision),
             decision=_record(decision, by, now),
             claimed_until=now - SETTLING_SECONDS,
         )
-        if decision.decision is not Choice.SEND_AGAIN:
-            for each in rows:
-                if each.payload:
-                    self.payloads.forget(each.payload)
-        return list(self.ledger.read_all(row.kind, [each.reference for each in rows]).values())
+        decided = [each.reference for each, done in zip(rows, resolved, strict=True) if done]
+        if not decided:
+            raise NotDecidable("somebody else decided it, or it was proved, a moment ago: look what it is now")
+        return list(self.ledger.read_all(row.kind, decided).values())
 
     def _of_the_same_call(self, row: Row) -> list[Row]:
         """The row first. A draft is alone in its call."""
@@ -98,22 +95,6 @@ class Decisions:
             return [row]
         others = self.ledger.every(row.kind, State.UNKNOWN)
         return [row] + [each for each in others if _call_id(each) == _call_id(row) and each.reference != row.reference]
-
-    def _make_sure_of_payloads(self, rows: list[Row]) -> None:
-        """Keep them anew, so that they do not run out while they wait in the queue."""
-        gone = sum(not self._renew(row) for row in rows)
-        if gone:
-            raise NotDecidable(f"{gone} of {len(rows)} are not kept here: send the event once more, then decide again")
-
-    def _renew(self, row: Row) -> bool:
-        if not row.payload:
-            return False
-        try:
-            self.payloads.keep(self.payloads.load(row.payload))
-        except KeyError:
-            self.ledger.keep([(row, "")])
-            return False
-        return True
 
 
 def _call_id(row: Row) -> str:

@@ -1,11 +1,11 @@
-"""What nobody should have to remember: dead claims, proof that can be read, and sending again what was decided.
+"""What nobody should have to remember: dead claims, proof that can be read, sending again, and forgetting.
 
 Everything here is conditional on what the ledger says at that moment, so it may run twice, and die anywhere.
 """
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from .decisions import SETTLING_SECONDS, Choice, Decision, Decisions
 from .errors import Misconfigured, NotDecidable, NotSent, OutcomeUnknown
 from .ledger import Ledger, Outcome, Row, State
 from .messages import Kind
-from .payloads import Payloads, pointer
+from .payloads import Kept, Payloads
 from .settings import Settings, UnknownPolicy
 from .telemetry import Telemetry
 
@@ -84,40 +84,51 @@ class Housekeeping:
     def _accept(self, row: Row, loan: dict[str, Any]) -> bool:
         kiva = {"kiva_id": str(loan.get("kiva_id", "")), "loan_uuid": str(loan.get("uuid", ""))}
         (done,) = self.ledger.resolve([row], Outcome(State.ACCEPTED, "found among Kiva's loans", kiva))
-        if done and row.payload:
-            self.payloads.forget(row.payload)
         return done
 
     def send_again(self) -> int:
         """Decide to send again what is UNKNOWN, where the policy of its kind is to do so without asking a person."""
-        decision = Decision(decision=Choice.SEND_AGAIN, reason="the policy for unknown outcomes is to send again")
-        sent = 0
+        sent: set[tuple[Kind, str]] = set()
         for kind in Kind:
             if self.settings.unknown_policies[kind] is UnknownPolicy.RESEND:
                 for row in list(self.ledger.every(kind, State.UNKNOWN)):
-                    if row.attempts < MOST_ATTEMPTS and row.lease_until + SETTLING_SECONDS <= self.clock():
-                        sent += self._decide(row, decision)
-        return sent
+                    settled = row.lease_until + SETTLING_SECONDS <= self.clock()
+                    if settled and row.attempts < MOST_ATTEMPTS and (kind, row.reference) not in sent:
+                        sent |= {(kind, reference) for reference in self._send_again(row)}
+        return len(sent)
 
-    def _decide(self, row: Row, decision: Decision) -> int:
+    def _send_again(self, row: Row) -> list[str]:
+        """What of its call is sent again."""
+        decision = Decision(decision=Choice.SEND_AGAIN, reason="the policy for unknown outcomes is to send again")
         try:
-            return len(self.decisions.decide(row, decision, "policy"))
-        except NotDecidable as error:  # decided with another row of its call, or not kept
+            return [each.reference for each in self.decisions.decide(row, decision, "policy")]
+        except NotDecidable as error:  # not kept, or a person was quicker
             _log.info("%s %s is not sent again: %s", row.kind, row.reference, error)
-            return 0
+            return []
 
     def requeue(self) -> int:
         """Put a message into the queue for each submission that is to be sent again. Twice would do no harm."""
         requeued = 0
         for kind in Kind:
-            for row in list(self._to_requeue(kind)):
-                self.sqs().send_message(QueueUrl=self.settings.queue_urls[kind], MessageBody=pointer(row.payload))
-                self.ledger.requeued(row)
-                requeued += 1
+            for row in [each for each in self.ledger.every(kind, State.RETRY) if each.requeue]:
+                if kept := Kept.at(row.payload):
+                    self.sqs().send_message(QueueUrl=self.settings.queue_urls[kind], MessageBody=kept.pointer)
+                    self.ledger.requeued(row)
+                    requeued += 1
         return requeued
 
-    def _to_requeue(self, kind: Kind) -> Iterator[Row]:
-        return (row for row in self.ledger.every(kind, State.RETRY) if row.requeue and row.payload)
+    def forget_settled(self) -> int:
+        """Delete the payloads of what is no longer unknown, by whatever way it was settled."""
+        forgotten = 0
+        for kind in Kind:
+            every = list(self.payloads.all_kept(kind))
+            rows = self.ledger.read_all(kind, [kept.reference for kept in every])
+            for kept in every:
+                row = rows.get(kept.reference)
+                if row is None or row.state.is_final or not row.fingerprint.startswith(kept.fingerprint):
+                    self.payloads.forget(kept)
+                    forgotten += 1
+        return forgotten
 
 
 def _is_loan_of(row: Row, loan: dict[str, Any]) -> bool:

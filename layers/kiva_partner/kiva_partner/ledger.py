@@ -290,21 +290,20 @@ class Ledger:
         )
         return self.read(row.kind, row.reference) or row
 
-    def keep(self, payloads: Sequence[tuple[Submission | Row, str]]) -> list[bool]:
-        """Note the key under which each is kept, "" when it no longer is. False for one that is not UNKNOWN now."""
-        blocking = self._write(
+    def keep(self, payloads: Sequence[tuple[Submission, str]]) -> None:
+        """Note under which key each submission is kept, as far as it is still UNKNOWN."""
+        self._write(
             [
                 self._update(
-                    target,
+                    submission,
                     State.UNKNOWN,
                     condition="#state = :state AND fingerprint = :fingerprint",
-                    values={":fingerprint": target.fingerprint},
+                    values={":fingerprint": submission.fingerprint},
                     payload=key,
                 )
-                for target, key in payloads
+                for submission, key in payloads
             ]
         )
-        return [row is None for row in blocking]
 
     def resolve(
         self,

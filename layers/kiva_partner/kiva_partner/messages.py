@@ -59,7 +59,9 @@ _CURRENCY = r"^[A-Z]{3}$(?!\n)"
 _S3_KEY = r"^photos/[A-Za-z0-9][A-Za-z0-9._/-]{0,200}$(?!\n)"
 _IMAGE_URL = r"^https://[A-Za-z0-9.-]+(:[0-9]+)?/[!-~]*$(?!\n)"
 _PERIOD = r"^20[0-9]{2}-(0[1-9]|1[0-2])$(?!\n)"
+_KIVA_REFERENCE = r"^[A-Za-z0-9-]{1,64}$(?!\n)"
 _IN_WORDS = {
+    _KIVA_REFERENCE: "must be the id that Kiva shows: letters, digits and - only, 64 at most",
     _REFERENCE: "must be letters, digits and . _ ~ - only, 100 at most",
     _ID: "must be an id of 1 to 64 characters without spaces at its ends and without control characters",
     _LINE: "must be one line without control characters",
@@ -70,6 +72,7 @@ _IN_WORDS = {
 }
 
 Reference = Annotated[str, Meta(pattern=_REFERENCE, description="Your own id of this, for ever")]
+KivaReference = Annotated[str, Meta(pattern=_KIVA_REFERENCE, description="Kiva's own id of what was created")]
 Id = Annotated[str, Meta(pattern=_ID, max_length=64)]
 Line = Annotated[str, Meta(min_length=1, max_length=200, pattern=_LINE)]
 Text = Annotated[str, Meta(min_length=1, max_length=20_000)]

@@ -3,22 +3,52 @@
 All of it lies encrypted in one bucket of the stack, each sort below a prefix of its own that forgets at its own time.
 """
 
-import hashlib
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidMessage, Violation
-from .messages import Photo, Submission, from_text, to_text
+from .messages import Kind, Photo, Submission, from_text, to_text
 from .photos import Image, sniff_image
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from mypy_boto3_s3 import S3Client
 
 UNKNOWN_PREFIX = "unknown/"
 DEAD_LETTER_PREFIX = "dead-letters/"
-_POINTER = re.compile(r'\{"kept": "(unknown/[a-z_]{1,20}/[0-9a-f]{64})"\}')
+_KEY = re.compile(rf"{UNKNOWN_PREFIX}([a-z_]+)/([A-Za-z0-9._~:-]+)/([0-9a-f]{{16}})")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Where a submission of unknown outcome is kept. Its content is part of it: a reference can be used again."""
+
+    kind: Kind
+    reference: str
+    fingerprint: str
+
+    @classmethod
+    def of(cls, submission: Submission) -> "Kept":
+        """Where this submission is kept, if it is."""
+        return cls(submission.kind, submission.reference, submission.fingerprint[:16])
+
+    @classmethod
+    def at(cls, key: str) -> "Kept | None":
+        """What lies under a key, if that is such a key."""
+        found = _KEY.fullmatch(key)
+        return cls(Kind(found[1]), found[2], found[3]) if found and found[1] in set(Kind) else None
+
+    @property
+    def key(self) -> str:
+        """The key in the payload bucket."""
+        return f"{UNKNOWN_PREFIX}{self.kind}/{self.reference}/{self.fingerprint}"
+
+    @property
+    def pointer(self) -> str:
+        """The message that stands for it in a queue (a claim check)."""
+        return f'{{"kept": "{self.key}"}}'
 
 
 class Payloads:
@@ -46,18 +76,27 @@ class Payloads:
 
     def keep(self, submission: Submission) -> str:
         """Keep a submission whose outcome is unknown, so that sending it again needs nobody upstream. Gives its key."""
-        digest = hashlib.sha256(submission.reference.encode()).hexdigest()
-        key = f"{UNKNOWN_PREFIX}{submission.kind}/{digest}"
+        key = Kept.of(submission).key
         self._put(key, to_text(submission), ContentType="application/json")
         return key
 
-    def load(self, key: str) -> Submission:
-        """The submission that was kept. Raises KeyError when it is gone, which it is as soon as it is settled."""
-        return from_text(self._get(key).decode())
+    def load(self, kept: Kept) -> Submission:
+        """The submission that was kept. Raises KeyError when it is gone, which it is soon after it was settled."""
+        return from_text(self._get(kept.key).decode())
 
-    def forget(self, key: str) -> None:
+    def all_kept(self, kind: Kind) -> "Iterator[Kept]":
+        """Everything of a kind that is kept."""
+        pages = (
+            self._s3().get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=f"{UNKNOWN_PREFIX}{kind}/")
+        )
+        for page in pages:
+            for found in page.get("Contents", []):
+                if kept := Kept.at(found["Key"]):
+                    yield kept
+
+    def forget(self, kept: Kept) -> None:
         """Forget a kept submission."""
-        self._s3().delete_object(Bucket=self._bucket, Key=key)
+        self._s3().delete_object(Bucket=self._bucket, Key=kept.key)
 
     def put_dead_letter(self, message_id: str, body: bytes) -> str:
         """Keep the body of a dead letter that is too large for its queue. Gives its key."""
@@ -76,12 +115,8 @@ class Payloads:
             raise KeyError(key) from None
 
 
-def pointer(key: str) -> str:
-    """The message that stands for a kept submission in a queue (a claim check)."""
-    return f'{{"kept": "{key}"}}'
-
-
-def pointed(body: str) -> str | None:
-    """The key in such a message; None for every other message."""
-    found = _POINTER.fullmatch(body)
-    return found[1] if found else None
+def pointed(body: str) -> Kept | None:
+    """What a message points to; None for every message that is no pointer."""
+    key = body.removeprefix('{"kept": "').removesuffix('"}')
+    kept = Kept.at(key)
+    return kept if kept and kept.pointer == body else None

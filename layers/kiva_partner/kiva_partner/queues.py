@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from .client import Remaining
 from .errors import InvalidMessage, Misconfigured, NotSent, Violation
+from .ledger import Ledger
 from .messages import MAX_MESSAGE_BYTES, Kind, Message, parse
-from .payloads import UNKNOWN_PREFIX, Payloads, pointed
+from .payloads import Payloads, pointed
 from .relay import Relay, Result, Verdict
 from .settings import Settings
 from .telemetry import Telemetry
@@ -100,6 +101,7 @@ class Consumer:
 
     kind: Kind
     settings: Settings
+    ledger: Ledger
     relay: Relay
     payloads: Payloads
     queues: Queues
@@ -126,23 +128,24 @@ class Consumer:
                 waits.append((record, max(again)))
             elif reason := "; ".join(_complaints(of_message)):
                 waits += self._lay_aside(record, reason)
-            elif key := pointed(record["body"]):
-                self._forget(key, of_message)
         self._put_off(waits)
         return come_again(record["messageId"] for record, _ in waits)
 
     def _read(self, body: str) -> Message | None:
         """The message; for one that points to a kept submission, that; None when it has been settled since."""
-        key = pointed(body)
-        if not key:
+        kept = pointed(body)
+        if not kept:
             return parse(self.kind, body, self.settings.rules)
-        if not key.startswith(f"{UNKNOWN_PREFIX}{self.kind}/"):
+        if kept.kind is not self.kind:
             raise InvalidMessage(Violation("$.kept", f"is no {self.kind}"))
         try:
-            submission = self.payloads.load(key)
+            return Message(self.kind, kept.reference, (self.payloads.load(kept),))
         except KeyError:
+            row = self.ledger.read(self.kind, kept.reference)
+            if row and not row.state.is_final and row.fingerprint.startswith(kept.fingerprint):
+                rule = "is not kept here any more, though it is not settled; send the event once more"
+                raise InvalidMessage(Violation("$.kept", rule)) from None
             return None
-        return Message(self.kind, submission.reference, (submission,))
 
     def _submit(self, messages: list[Message], remaining: Remaining) -> list[Result]:
         """A result for each submission; where nothing could be submitted, all of them come again."""
@@ -167,13 +170,6 @@ class Consumer:
             self.queues.put_off(waits)
         except Exception as error:  # noqa: BLE001 they come again all the same, after the queue's own time
             self.telemetry.unexpected("messages wait for the visibility timeout of their queue", error)
-
-    def _forget(self, key: str, results: Iterable[Result]) -> None:
-        if all(result.state and result.state.is_final for result in results):
-            try:
-                self.payloads.forget(key)
-            except Exception as error:  # noqa: BLE001 the bucket forgets it at its own time
-                self.telemetry.unexpected("a settled submission is still kept", error)
 
     def _lay_aside(self, record: Record, reason: str) -> list[tuple[Record, float]]:
         """What has to come again because even laying aside failed, and after how many seconds."""

@@ -230,9 +230,7 @@ class Relay:
         ]
         try:
             keys = list(threads.map(self._payloads.keep, whole))
-            for key, unknown in zip(keys, self._ledger.keep(list(zip(whole, keys, strict=True))), strict=True):
-                if not unknown:
-                    self._payloads.forget(key)
+            self._ledger.keep(list(zip(whole, keys, strict=True)))
         except Exception as error:  # noqa: BLE001 its message stays in the queue
             _log.error("submissions whose outcome is unknown could not be kept: %s", where(error))
             reason = "its outcome is unknown, and it could not be kept for being sent again"

@@ -71,7 +71,7 @@ def telemetry() -> Telemetry:
 def consumer(kind: Kind) -> Consumer:
     """What stands behind the queue of a kind."""
     queues = Queues(aws("sqs"), payloads(), settings().queue_url, settings().dead_letter_queue_url)
-    return Consumer(kind, settings(), relay(), payloads(), queues, telemetry())
+    return Consumer(kind, settings(), ledger(), relay(), payloads(), queues, telemetry())
 
 
 @cache
@@ -90,7 +90,7 @@ def relay() -> Relay:
 @cache
 def decisions() -> Decisions:
     """What people decide."""
-    return Decisions(ledger(), payloads())
+    return Decisions(ledger())
 
 
 @cache
