@@ -97,6 +97,7 @@ class Server:
             except OSError:
                 return
             self.connections += 1
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # or each answer waits 40 ms for an ACK
             threading.Thread(target=self._work, args=(connection,), daemon=True).start()
 
     def _work(self, connection):
