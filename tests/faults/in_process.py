@@ -27,7 +27,10 @@ class TransactionCanceledException(Exception):
 
 
 class DynamoDb:
-    """One table whose key is `pk`. Every call is atomic, as DynamoDB's are."""
+    """One table whose key is `pk`. Every call is atomic, as DynamoDB's are.
+
+    `watch` is told of every write: the item as it was and as it is now, None where there is none.
+    """
 
     exceptions = SimpleNamespace(
         ConditionalCheckFailedException=ConditionalCheckFailedException,
@@ -35,6 +38,7 @@ class DynamoDb:
     )
 
     def __init__(self):
+        self.watch = lambda before, after: None
         self._lock = threading.RLock()
         self._items = {}
 
@@ -96,7 +100,7 @@ class DynamoDb:
             if any(reason["Code"] != "None" for reason in reasons):
                 raise TransactionCanceledException(reasons)
             for each in updates:
-                self._items[each["Key"]["pk"]["S"]] = self._updated(each)
+                self._put(each["Key"]["pk"]["S"], self._updated(each))
 
     def _reason(self, parameters):
         if self._holds(parameters):
@@ -109,11 +113,13 @@ class DynamoDb:
         with self._lock:
             if not self._holds(parameters):
                 raise ConditionalCheckFailedException
-            key, item = parameters["Key"]["pk"]["S"], new()
-            if item is None:
-                self._items.pop(key, None)
-            else:
-                self._items[key] = copy.deepcopy(item)
+            self._put(parameters["Key"]["pk"]["S"], copy.deepcopy(new()))
+
+    def _put(self, key, item):
+        before = self._items.pop(key, None)
+        if item is not None:
+            self._items[key] = item
+        self.watch(before, item)
 
     def _holds(self, parameters):
         names, values = _substitutes(parameters)
@@ -156,3 +162,10 @@ class S3:
 
     def delete_object(self, *, Key, **_):  # noqa: N803
         self.objects.pop(Key, None)
+
+    def get_paginator(self, _):
+        """Of `list_objects_v2`: all in one page."""
+        return SimpleNamespace(paginate=self._list)
+
+    def _list(self, *, Prefix, **_):  # noqa: N803
+        return [{"Contents": [{"Key": key} for key in sorted(self.objects) if key.startswith(Prefix)]}]

@@ -7,7 +7,9 @@ Guide, "Visibility timeout", "Dead-letter queues", "Message quotas"; SQS API Ref
 
 import hashlib
 import json
+import threading
 from dataclasses import dataclass, field
+from functools import wraps
 from itertools import count
 
 MAX_MESSAGE_BYTES = 1_048_576
@@ -15,6 +17,7 @@ LONGEST_VISIBILITY = 43_200
 MAX_ENTRIES = 10
 
 _numbers = count(1)
+_lock = threading.RLock()
 
 
 class SqsError(Exception):
@@ -38,6 +41,17 @@ class Message:
     first_received_at: float | None = None
     received_at: float = 0.0
     receipt_handle: str | None = None
+
+
+def _alone(method):
+    """One at a time: a batch may be received while another one is being dealt with."""
+
+    @wraps(method)
+    def locked(queue, *args, **kwargs):
+        with _lock:
+            return method(queue, *args, **kwargs)
+
+    return locked
 
 
 class Queue:
@@ -64,7 +78,11 @@ class Queue:
         self._messages = {}
         self._held = {}
 
+    def __repr__(self):
+        return f"{list(self._messages.values())}, dead letters: {self.dead_letters}"
+
     @property
+    @_alone
     def messages(self):
         """All that it holds, visible or not. What is older than the retention is gone, whoever has it in hand."""
         for message in [each for each in self._messages.values() if each.sent_at + self.retention <= self.clock()]:
@@ -82,6 +100,7 @@ class Queue:
         """When the first of its messages can be received; None when there is none."""
         return min((each.visible_at for each in self.messages), default=None)
 
+    @_alone
     def send(self, body, attributes=None, *, delay=0):
         size = len(body.encode()) + sum(
             len(name) + sum(len(part.encode()) for part in value.values()) for name, value in (attributes or {}).items()
@@ -93,6 +112,7 @@ class Queue:
         self._messages[message.message_id] = message
         return message.message_id
 
+    @_alone
     def receive(self, most):
         """Up to `most` visible messages, oldest first (SQS promises no order), each with a new receipt handle."""
         received = []
@@ -103,6 +123,7 @@ class Queue:
                 received.append(self._deliver(message))
         return received
 
+    @_alone
     def duplicate(self):
         """At-least-once delivery: messages that somebody has in hand are received once more."""
         now = self.clock()
@@ -154,12 +175,14 @@ class Queue:
             "awsRegion": "us-east-1",
         }
 
+    @_alone
     def delete(self, receipt_handle):
         """Only the latest handle deletes; with an older one SQS may answer success and delete nothing."""
         message = self._in_hand(receipt_handle)
         if message:
             self._take_out(message)
 
+    @_alone
     def change_visibility(self, receipt_handle, seconds):
         message, now = self._in_hand(receipt_handle), self.clock()
         if message is None:
@@ -176,6 +199,7 @@ class Queue:
         message = self._held.get(receipt_handle)
         return message if message and message.sent_at + self.retention > self.clock() else None
 
+    @_alone
     def redrive(self, to):
         """StartMessageMoveTask: a message that is moved is a new one, with another id and its age beginning anew."""
         moved = []
@@ -212,16 +236,20 @@ class Sqs:
 
 @dataclass
 class EventSource:
-    """Lambda's poller for one queue, with ReportBatchItemFailures switched on. `handler` takes an event."""
+    """Lambda's poller for one queue and one environment of the function, with ReportBatchItemFailures switched on.
+
+    `handler` takes an event and is what the function is. `busy` while it has a batch in hand.
+    """
 
     queue: Queue
     handler: object
     batch_size: int = 10
+    busy: bool = False
     responses: list = field(default_factory=list)
 
     def poll(self):
         """Receive one batch, call the function, and delete what its answer says; gives how many were received."""
-        records = self.queue.receive(self.batch_size)
+        records = self.receive()
         if records:
             self.invoke(records)
         return len(records)
@@ -230,12 +258,18 @@ class EventSource:
         """Poll until nothing is visible."""
         return sum(iter(self.poll, 0))
 
+    def receive(self):
+        records = self.queue.receive(self.batch_size)
+        self.busy = bool(records)
+        return records
+
     def invoke(self, records):
         """One invocation. What it raises is an invocation that failed: nothing is deleted, all time out."""
         try:
             response = self.handler({"Records": records})
         except (Exception, Died) as error:  # noqa: BLE001 to Lambda they are all one
             response = error
+        self.busy = False
         self.responses.append(response)
         failed = failures(response, [record["messageId"] for record in records])
         for record in records:

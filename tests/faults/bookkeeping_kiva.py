@@ -1,0 +1,165 @@
+"""Kiva at the edge of `requests`, which keeps its own books: what it processed, however it answered."""
+
+import json
+import threading
+from collections import Counter
+from enum import StrEnum
+from itertools import count
+from urllib.parse import parse_qs
+
+import requests
+import responses
+from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
+
+from fakes import PARTNER_URL, SCOPES, TOKEN_URL
+from kiva_partner.messages import Kind
+
+PATHS = {"loan_draft": Kind.LOAN_DRAFT, "journals": Kind.JOURNAL_UPDATE, "repayments": Kind.REPAYMENT}
+
+
+class End(StrEnum):
+    """How a POST may end; some of them with the work done."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    ASKED_TO_WAIT = "asked to wait"
+    UNAVAILABLE = "503, nothing done"
+    UNAVAILABLE_BUT_DONE = "503, all done"
+    RESET = "reset, nothing done"
+    RESET_BUT_DONE = "reset, all done"
+    NO_REFERENCE = "200 without a reference"
+    NO_CONNECTION = "no connection"
+    UNAUTHORISED = "401"
+    FORBIDDEN = "403"
+
+    @property
+    def processes(self):
+        return self in (End.ACCEPTED, End.UNAVAILABLE_BUT_DONE, End.RESET_BUT_DONE, End.NO_REFERENCE)
+
+
+STATUS = {
+    End.REFUSED: 400,
+    End.ASKED_TO_WAIT: 429,
+    End.UNAVAILABLE: 503,
+    End.UNAVAILABLE_BUT_DONE: 503,
+    End.NO_REFERENCE: 200,
+    End.UNAUTHORISED: 401,
+    End.FORBIDDEN: 403,
+}
+
+
+def no_connection():
+    return requests.ConnectionError(MaxRetryError(None, "/", NewConnectionError(None, "refused")))
+
+
+def reset():
+    return requests.ConnectionError(ProtocolError("Connection aborted.", ConnectionResetError(104, "reset by peer")))
+
+
+class BookkeepingKiva:
+    """Ends every POST as `ends` says, which is asked with the path; reads and token requests as told by HTTP status.
+
+    A status of None is a refused connection. `before` and `after` are called while a POST is under way, before and
+    after its work is done. `posts`, `gets` and `token_requests` count what was tried; `log` has what came through:
+    (kind, rows, end, the number in the reference that was given out).
+    """
+
+    def __init__(self):
+        self.mock = responses.RequestsMock(assert_all_requests_are_fired=False)
+        self.ends = lambda path: End.ACCEPTED
+        self.reads = lambda: 200
+        self.token_answers = lambda: 200
+        self.before = self.after = lambda: None
+        self.takes_token = lambda token: token in self.good_tokens
+        self.processed = Counter()
+        self.log = []
+        self.posts = self.gets = self.token_requests = 0
+        self.secret = "canary-secret&+="
+        self.token_life = 43_199
+        self.good_tokens = set()
+        self.published = []
+        self._numbers = count(1)
+        self._lock = threading.Lock()
+
+    def __enter__(self):
+        self.mock.start()
+        self.mock.add_callback(responses.POST, TOKEN_URL, self._token)
+        for path in PATHS:
+            self.mock.add_callback(responses.POST, f"{PARTNER_URL}/{path}", self._post)
+        self.mock.add_callback(responses.GET, f"{PARTNER_URL}/loans", self._loans)
+        return self
+
+    def __exit__(self, *_):
+        self.mock.stop()
+        self.mock.reset()
+
+    def revoke_tokens(self):
+        self.good_tokens.clear()
+
+    def _token(self, request):
+        status = self.token_answers()
+        with self._lock:
+            self.token_requests += 1
+            if status is None:
+                raise no_connection()
+            form = parse_qs(request.body)
+            if status == 200 and form["client_secret"] != [self.secret]:
+                status = 401
+            if status != 200:
+                return status, {}, '{"error": "told to"}'
+            token = f"canary-token-{self.token_requests}"
+            self.good_tokens.add(token)
+        answer = {
+            "access_token": token,
+            "scope": SCOPES,
+            "partnerId": "9001",
+            "token_type": "bearer",
+            "expires_in": self.token_life,
+        }
+        return 200, {}, json.dumps(answer)
+
+    def _knows(self, request):
+        return self.takes_token(request.headers["Authorization"].removeprefix("Bearer "))
+
+    def _post(self, request):
+        path = request.url.rpartition("/")[2]
+        with self._lock:
+            self.posts += 1
+        self.before()
+        end = self.ends(path)
+        if end is End.NO_CONNECTION:
+            raise no_connection()
+        if not self._knows(request):
+            return 401, {}, "{}"
+        content = json.loads(request.body)
+        rows = [content] if path == "loan_draft" else content[path]
+        with self._lock:
+            number = next(self._numbers)
+            self.log.append((PATHS[path], rows, end, number))
+            if end.processes:
+                self.processed.update((PATHS[path], _loan_of(row)) for row in rows)
+        self.after()
+        if end in (End.RESET, End.RESET_BUT_DONE):
+            raise reset()
+        if end is End.ACCEPTED:
+            created = {
+                "loan_draft": {"loan_draft_uuid": f"00000000-0000-4000-8000-{number:012}"},
+                "journals": {"archive_id": str(number)},
+                "repayments": {"upload_id": number, "problems": []},
+            }
+            return 200, {}, json.dumps(created[path])
+        return STATUS[end], {}, "{}"
+
+    def _loans(self, request):
+        with self._lock:
+            self.gets += 1
+        status = self.reads()
+        if status is None:
+            raise no_connection()
+        if not self._knows(request):
+            return 401, {}, "{}"
+        return status, {}, json.dumps({"total_records": len(self.published), "data": self.published})
+
+
+def _loan_of(row):
+    return row["entreps"][0]["loan_id"] if "entreps" in row else row.get("loan_id") or row["internal_loan_id"]
