@@ -5,8 +5,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
+import time_machine
 
+from faults.bookkeeping_kiva import BookkeepingKiva
 from faults.extent import WHOLE
+from faults.stage import Stage
 
 
 @dataclass
@@ -62,3 +65,12 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(
             row.format(name, line.cases, line.lost, line.doubled, line.wrong, f"{line.seconds:.0f}")
         )
+
+
+# --- for the tests that let simulated days pass, in one process -----------------------------------------------------
+
+
+@pytest.fixture
+def stage(monkeypatch):
+    with time_machine.travel(1_790_000_000.0, tick=False) as now, BookkeepingKiva() as kiva:
+        yield Stage(kiva, now.shift, monkeypatch)
