@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import pytest
 import time_machine
 
+from faults import aws
 from faults.bookkeeping_kiva import BookkeepingKiva
+from faults.environment import Environment
 from faults.extent import WHOLE
+from faults.plain_kiva import PlainKiva
 from faults.stage import Stage
 
 
@@ -65,6 +68,27 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(
             row.format(name, line.cases, line.lost, line.doubled, line.wrong, f"{line.seconds:.0f}")
         )
+
+
+# --- for the tests that need processes and a DynamoDB that is atomic under a race -----------------------------------
+
+
+@pytest.fixture(scope="session")
+def ministack(tmp_path_factory):
+    with aws.running(tmp_path_factory.mktemp("ministack")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def live_kiva():
+    with PlainKiva() as kiva:
+        yield kiva
+
+
+@pytest.fixture(scope="session")
+def environment(ministack, tmp_path_factory):
+    with Environment(ministack.endpoint, tmp_path_factory.mktemp("environment") / "log") as environment:
+        yield environment
 
 
 # --- for the tests that let simulated days pass, in one process -----------------------------------------------------
