@@ -315,19 +315,9 @@ def books(world, capsys, caplog):
 
 # --- the matrix -------------------------------------------------------------------------------------------------------
 
-BUGS = {
-    **{(POST, "HTTP 400, quoting the token", kind): "Kiva's wording is kept with our token in it" for kind in Kind},
-    (POST, "HTTP 400, quoting the photo", Kind.LOAN_DRAFT): "Kiva's wording is kept with the photo in it",
-    (IMAGE, "body shorter than promised", Kind.LOAN_DRAFT): "half a photo is sent as if it were whole",
-    (SEARCH, "nested deeply", Kind.LOAN_DRAFT): "housekeeping ends with a RecursionError",
-}
-"""Known, and to be mended: each must fail until it is."""
-
 
 def case(point, fault, kind):
-    bug = BUGS.get((point, fault.name, kind))
-    marks = [pytest.mark.xfail(reason=bug)] if bug else []
-    return pytest.param(point, fault, kind, id=f"{point}-{fault}-{kind}", marks=marks)
+    return pytest.param(point, fault, kind, id=f"{point}-{fault}-{kind}")
 
 
 CASES = [

@@ -72,7 +72,8 @@ def test_other_content_under_a_used_reference_goes_to_the_dead_letters_and_not_t
 
 def test_two_contents_in_one_batch_are_told_apart(drafts, deployed, waiting, console):
     corrected = drafts.message("L-1", loanuse="to buy seed")
-    assert drafts.batch(drafts.message("L-1"), corrected, drafts.message("L-1")) == []
+    assert drafts.batch(drafts.message("L-1"), corrected, drafts.message("L-1")) == ["m1"]
+    assert drafts.batch(corrected) == []
     (letter,) = waiting("dead letters")
     assert json.loads(letter["Body"]) == corrected
     assert console("/submissions/loan_draft/L-1")[1]["state"] == "ACCEPTED"

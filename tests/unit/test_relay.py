@@ -458,17 +458,31 @@ def test_the_same_submission_twice_in_a_batch_is_sent_once(relay, kiva, rules):
     assert len(kiva.sent) == 1
 
 
-def test_of_two_contents_under_one_reference_in_a_batch_the_first_goes_and_the_other_conflicts(relay, kiva, rules):
+def test_of_two_contents_under_one_reference_in_a_batch_the_first_goes_and_the_ledger_judges_the_other_next_time(
+    relay, kiva, rules
+):
     first, other, again = [
         *drafts(rules, "L-1"),
         *drafts(rules, "L-1", loanuse="to buy seed"),
         *drafts(rules, "L-1"),
     ]
     results = Relay.submit(relay(), Kind.LOAN_DRAFT, [first, other, again], lambda: 290)
-    assert [result.verdict for result in results] == [Verdict.STANDS, Verdict.CONFLICT, Verdict.STANDS]
+    assert [result.verdict for result in results] == [Verdict.STANDS, Verdict.AGAIN, Verdict.STANDS]
     assert [result.new for result in results] == [True, False, False]
     assert len(kiva.sent) == 1
     assert "loanuse" not in kiva.sent[0][1]
+    assert relay().submit(Kind.LOAN_DRAFT, [other], lambda: 290)["L-1"].verdict is Verdict.CONFLICT
+
+
+def test_a_content_that_comes_in_front_of_the_one_that_has_the_reference_takes_nothing_from_it(relay, kiva, rules):
+    (original,) = drafts(rules, "L-1")
+    kiva.answers = [(429, {})]
+    relay().submit(Kind.LOAN_DRAFT, [original], lambda: 290)
+    (impostor,) = drafts(rules, "L-1", loanuse="to buy seed")
+    results = Relay.submit(relay(), Kind.LOAN_DRAFT, [impostor, original], lambda: 290)
+    assert [result.verdict for result in results] == [Verdict.CONFLICT, Verdict.AGAIN]
+    assert relay().submit(Kind.LOAN_DRAFT, [original], lambda: 290)["L-1"].state is State.ACCEPTED
+    assert [body.get("loanuse") for _, body in kiva.sent] == [None, None]
 
 
 def test_other_content_after_acceptance_is_a_conflict_and_never_goes(relay, kiva, rules):
@@ -506,7 +520,18 @@ def test_kivas_words_are_shown_without_the_borrower(relay, kiva, ledger, rules):
     assert "akinyi" not in reason.lower()
 
 
+@pytest.mark.parametrize("quoted", [PHOTO, "QUJD" * 500, "QUJD" * 500 + "=="])
+def test_kivas_words_show_nothing_of_a_photo(rules, quoted):
+    text = masked(f"image_encoded: {quoted} is not an image", drafts(rules, "L-1"))
+    assert text == "image_encoded: ••• is not an image"
+
+
+def test_kivas_ids_in_its_words_are_shown(rules):
+    text = "draft 7d0c9a52-1b7e-4f0e-8f39-5a8e4f3c2b61: repayment.amount_below_expected"
+    assert masked(text, drafts(rules, "L-1")) == text
+
+
 def test_kivas_words_are_one_short_line(rules):
-    text = masked("a\r\nb\x1b[31m\u2028c" + "x" * 1000, drafts(rules, "L-1"))
+    text = masked("a\r\nb\x1b[31m\u2028c" + "x " * 500, drafts(rules, "L-1"))
     assert len(text) == 256
     assert text.startswith("a??b??31m?c")

@@ -1,5 +1,6 @@
 """The client against real sockets on this machine: what only a connection can show. No server here knows Kiva."""
 
+import json
 import ssl
 import time
 from contextlib import contextmanager
@@ -11,8 +12,9 @@ from urllib3.util import connection
 
 from fakes import FakeTokens
 from kiva_partner.client import KivaClient, new_ssl_context, post_form
-from kiva_partner.errors import Misconfigured, NotSent, OutcomeUnknown
+from kiva_partner.errors import Misconfigured, NotSent, OutcomeUnknown, Rejected
 from kiva_partner.telemetry import Telemetry
+from kiva_partner.tokens import Token
 from sockets import HttpServer, answer, certificate, reset
 
 CREATED = b'{"loan_draft_uuid": "7d0c9a52-1b7e-4f0e-8f39-5a8e4f3c2b61"}'
@@ -205,6 +207,26 @@ def test_calls_of_one_invocation_share_a_connection_and_invocations_do_not(sessi
                 for _ in range(3):
                     kiva.post_loan_draft({})
         assert (server.connections, len(server.requests)) == (2, 6)
+
+
+@pytest.mark.parametrize("written", ["{token}", "Bearer {token}", "in {token}."])
+def test_an_answer_that_quotes_our_token_loses_it(session, written):
+    text = written.format(token="token-1/with+signs==")
+    for body in (json.dumps({"message": text}), json.dumps({"message": text}).replace("/", "\\/")):
+        with HttpServer(say(answer(b"400 x", body.encode()))) as server, session(at(server)) as kiva:
+            kiva._tokens.get = lambda _: Token("token-1/with+signs==", frozenset(), 0, 0)
+            with pytest.raises(Rejected) as raised:
+                kiva.post_loan_draft({})
+            assert raised.value.text == text.replace("token-1/with+signs==", "***")
+
+
+def test_an_answer_nested_too_deeply_is_unreadable(session):
+    deep = b'{"a":' * 2000 + b"1" + b"}" * 2000
+    with HttpServer(say(answer(body=deep))) as server, session(at(server)) as kiva:
+        with pytest.raises(OutcomeUnknown):
+            kiva.post_loan_draft({})
+        with pytest.raises(NotSent):
+            kiva.loans()
 
 
 def test_no_cookie_comes_back(session):

@@ -467,7 +467,7 @@ def _answer_of(response: requests.Response, limit: int) -> dict[str, Any]:
     """The JSON object in an answer of at most `limit` bytes, names in snake_case. Raises OutcomeUnknown without one."""
     status = response.status_code
     try:
-        answer = msgspec.json.decode(_read(response, limit))
+        answer = _in_snake_case(msgspec.json.decode(_without_token(_read(response, limit), response)))
     except requests.RequestException as error:
         raise OutcomeUnknown(f"Kiva's answer broke off: {type(error).__name__}", status=status) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
@@ -477,7 +477,15 @@ def _answer_of(response: requests.Response, limit: int) -> dict[str, Any]:
         answer = answer[0]
     if not isinstance(answer, dict):
         raise OutcomeUnknown("Kiva's answer is not a JSON object", status=status)
-    return {_snake_case(name): _in_snake_case(value) for name, value in answer.items()}
+    return answer
+
+
+def _without_token(body: bytes, response: requests.Response) -> bytes:
+    """An answer that quotes our request must not carry the token into a log or a ledger."""
+    token = response.request.headers["Authorization"].removeprefix("Bearer ").encode()
+    for written in (token, token.replace(b"/", rb"\/")):
+        body = body.replace(written, b"***")
+    return body
 
 
 def _snake_case(name: str) -> str:

@@ -66,7 +66,7 @@ class Payloads:
     def load_photo(self, photo: Photo) -> str:
         """The data URI of a stored photo. Raises InvalidMessage when it is missing or is no photo."""
         try:
-            content = self._get(photo.s3_key, self._max_image_bytes + 1)
+            content = self._get(photo.s3_key, most=self._max_image_bytes + 1)
         except KeyError:
             raise InvalidMessage(Violation("$.photo.s3_key", "names no object of the payload bucket")) from None
         image, broken = sniff_image(content, self._max_image_bytes)
@@ -107,12 +107,16 @@ class Payloads:
     def _put(self, key: str, content: bytes, **more: Any) -> None:
         self._s3().put_object(Bucket=self._bucket, Key=key, Body=content, **more)
 
-    def _get(self, key: str, limit: int | None = None) -> bytes:
+    def _get(self, key: str, most: int | None = None) -> bytes:
+        """An object, or so many bytes of one that has more."""
         s3 = self._s3()
         try:
-            return s3.get_object(Bucket=self._bucket, Key=key)["Body"].read(limit)
+            body = s3.get_object(Bucket=self._bucket, Key=key)["Body"]
         except s3.exceptions.NoSuchKey:
             raise KeyError(key) from None
+        content = body.read(most)
+        # Only reading beyond the end notices that S3 broke off before it.
+        return content if most and len(content) >= most else content + body.read()
 
 
 def pointed(body: str) -> Kept | None:

@@ -258,13 +258,12 @@ class Relay:
 
 
 def _result_of(submission: Submission, first: Submission, result: Result) -> Result:
-    """The same submission twice is one; another content under its reference had to give way to the one before it."""
+    """The same submission twice is one; another content under its reference comes again, for the ledger to judge."""
     if submission is first:
         return result
     if submission.fingerprint == first.fingerprint:
         return replace(result, submission=submission, new=False)
-    reason = "its reference came with other content in the same batch; correct that in PA2, or use a new reference"
-    return Result(submission, Verdict.CONFLICT, reason=reason)
+    return Result(submission, Verdict.AGAIN, reason="its reference came with other content in the same batch")
 
 
 def _new_id() -> str:
@@ -425,6 +424,7 @@ def masked(text: str, call: Sequence[Submission]) -> str:
     """Kiva's wording with everything personal of the request hidden, on one line, 256 characters at most."""
     for value in sorted(set(_personal(each.content for each in call)), key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "•••", text, flags=re.IGNORECASE)
+    text = re.sub(r"data:\S*|[A-Za-z0-9+/=_-]{48,}", "•••", text)  # a photo, whole or in part; a key
     return re.sub(r"[^\w •.,:;'\"()/#%&+=@_-]", "?", text)[:256]
 
 
