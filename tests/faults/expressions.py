@@ -127,6 +127,16 @@ class _Parser:
             name = self._name()
             self.take(")")
             return lambda item, names, _: (name(names) in item) is wanted
+        if self._tokens[0] == "contains":
+            self.take()
+            self.take("(")
+            name = self._name()
+            self.take(",")
+            wanted = self._operand()
+            self.take(")")
+            return lambda item, names, values: (
+                wanted(item, names, values)["S"] in item.get(name(names), {"SS": []})["SS"]
+            )
         return self._comparison()
 
     def _comparison(self):
@@ -160,11 +170,14 @@ class _Parser:
         return lambda _, names, __: (name(names), None)
 
     def addition(self):
-        name, number = self._name(), self._operand()
+        name, operand = self._name(), self._operand()
 
         def add(item, names, values):
+            ((sort, added),) = operand(item, names, values).items()
+            if sort == "SS":
+                return name(names), {sort: sorted({*item.get(name(names), {sort: []})[sort], *added})}
             before = Decimal(item.get(name(names), {"N": "0"})["N"])
-            return name(names), {"N": str(before + Decimal(number(item, names, values)["N"]))}
+            return name(names), {"N": str(before + Decimal(added))}
 
         return add
 

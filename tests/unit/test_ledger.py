@@ -312,6 +312,25 @@ def test_a_reference_used_again_loses_its_expiry(ledger, rules, one, table):
     assert "expires_at" not in table.scan(TableName="ledger")["Items"][0]
 
 
+@pytest.mark.parametrize("end", [State.REJECTED, State.ABANDONED])
+def test_what_was_refused_or_abandoned_never_comes_back_whatever_its_reference_was_used_for_since(
+    ledger, rules, one, end
+):
+    other, third = draft(rules, amount=11), draft(rules, amount=12)
+    for content in (one, other):
+        claim(ledger, content)
+        if end is State.REJECTED:
+            settle(ledger, content, end)
+        else:
+            settle(ledger, content, State.UNKNOWN)
+            ledger.resolve([ledger.read(one.kind, one.reference)], Outcome(end))
+    assert claim(ledger, one, "late copy")[0] is ClaimResult.CONFLICT
+    ledger.enqueue([one])
+    assert ledger.read(one.kind, one.reference).state is end
+    assert claim(ledger, other, "late copy")[0] is ClaimResult.STANDS
+    assert claim(ledger, third)[0] is ClaimResult.CLAIMED
+
+
 def test_a_reference_used_again_knows_nothing_of_the_content_before(ledger, rules, one):
     shown = draft(rules, schedule=[{"date": "2027-01-01", "principal": 1}])
     assert shown.warnings

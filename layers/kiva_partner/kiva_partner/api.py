@@ -173,8 +173,8 @@ def _preferences(header: str) -> set[str]:
 
 
 def _is_taken(submission: Submission, row: Row | None) -> bool:
-    """Other content stands under this reference, and it is not known to have come to nothing."""
-    return row is not None and not _is_same(submission, row) and row.state not in (State.REJECTED, State.ABANDONED)
+    """Other content stands under this reference, and does not leave it to this one."""
+    return row is not None and not _is_same(submission, row) and not row.may_become(submission)
 
 
 def _is_same(submission: Submission, row: Row) -> bool:

@@ -53,8 +53,14 @@ class State(StrEnum):
         return self in (State.ACCEPTED, State.REJECTED, State.ABANDONED)
 
 
-# A refused or abandoned reference may be used again, for other content.
-_FREE_AGAIN = "(#state IN (:rejected, :abandoned) AND fingerprint <> :fingerprint)"
+# A refused or abandoned reference may be used again, but not for what was refused or abandoned under it: a copy of that
+# may come late, and Kiva may have it.
+_FREE = (State.REJECTED, State.ABANDONED)
+_FREE_AGAIN = (
+    "(#state IN (:rejected, :abandoned) AND fingerprint <> :fingerprint AND NOT contains(spent, :fingerprint))"
+)
+
+
 _FREE_AGAIN_VALUES = {":rejected": State.REJECTED, ":abandoned": State.ABANDONED}
 
 
@@ -91,7 +97,8 @@ class Row:
     """A submission as the ledger knows it. Times are UTC, ISO 8601; `lease_until` is in epoch seconds.
 
     `call_id` is the call that its last claim was for, `payload` the key under which an UNKNOWN one is kept, `requeue`
-    that it was decided to send it again and its message is not in the queue yet.
+    that it was decided to send it again and its message is not in the queue yet, `spent` the fingerprints of what was
+    refused or abandoned under its reference.
     """
 
     kind: Kind
@@ -109,9 +116,14 @@ class Row:
     payload: str = ""
     requeue: bool = False
     decisions: tuple[Mapping[str, str], ...] = ()
+    spent: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
     period: str = ""
     client_id: str = ""
+
+    def may_become(self, submission: Submission) -> bool:
+        """Whether its reference is free for this other content. None that was refused or abandoned comes back."""
+        return self.state in _FREE and submission.fingerprint not in self.spent
 
 
 class ClaimResult(StrEnum):
@@ -234,11 +246,10 @@ class Ledger:
         if row is None or (row.state is State.SENDING and row.owner == owner):
             # The second: our own claim whose answer was lost on the way.
             return ClaimResult.CLAIMED, None
-        same = row.fingerprint == submission.fingerprint
-        if row.state in ((State.QUEUED, State.RETRY) if same else (State.REJECTED, State.ABANDONED)):
+        if row.fingerprint != submission.fingerprint:
+            return ClaimResult.UNCLEAR if row.may_become(submission) else ClaimResult.CONFLICT, row
+        if row.state in (State.QUEUED, State.RETRY):
             return ClaimResult.UNCLEAR, row
-        if not same:
-            return ClaimResult.CONFLICT, row
         if row.state is State.SENDING:
             if row.lease_until >= self._clock():
                 return ClaimResult.BUSY, row
@@ -263,6 +274,7 @@ class Ledger:
                     condition=f"#owner = :me AND (#state = :sending{late})",
                     values={":me": owner, ":sending": State.SENDING, **({":unknown": State.UNKNOWN} if late else {})},
                     remove=("payload",) if outcome.state.is_final else (),
+                    add=_spent(submission, outcome),
                     **fields,
                 )
             )
@@ -339,6 +351,7 @@ class Ledger:
                     condition=condition,
                     values={**values, ":fingerprint": row.fingerprint, ":attempts": row.attempts},
                     remove=("payload",) if outcome.state.is_final else (),
+                    add=_spent(row, outcome),
                     append={"decisions": dict(decision)} if decision else None,
                     **fields,
                 )
@@ -455,13 +468,13 @@ class Ledger:
         condition: str,
         values: Mapping[str, Any] | None = None,
         remove: Sequence[str] = (),
-        add: Mapping[str, int] | None = None,
+        add: Mapping[str, int | set[str]] | None = None,
         append: Mapping[str, Any] | None = None,
         **fields: Any,
     ) -> dict[str, Any]:
-        """One conditional Update: the new state and `fields` are set, `remove` dropped, `add` counted up.
+        """One conditional Update: the new state and `fields` are set, `remove` dropped.
 
-        `append` puts a value at the end of a list.
+        `add` counts up or puts into a set, `append` puts a value at the end of a list.
         """
         now = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="microseconds")
         fields = {
@@ -548,6 +561,10 @@ def _number(seconds: float) -> int:
     return int(-(-seconds // 1))
 
 
+def _spent(target: Submission | Row, outcome: Outcome) -> dict[str, int | set[str]]:
+    return {"spent": {target.fingerprint}} if outcome.state in _FREE else {}
+
+
 def _identity(submission: Submission) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "kind": submission.kind,
@@ -614,6 +631,7 @@ def _row(item: Mapping[str, Any]) -> Row:
         payload=item.get("payload", ""),
         requeue=item.get("requeue", False),
         decisions=tuple(item.get("decisions", ())),
+        spent=frozenset(item.get("spent", ())),
         warnings=tuple(item.get("warnings", ())),
         period=item.get("period", ""),
         client_id=item.get("client_id", ""),
