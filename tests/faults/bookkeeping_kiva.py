@@ -29,12 +29,19 @@ class End(StrEnum):
     RESET_BUT_DONE = "reset, all done"
     NO_REFERENCE = "200 without a reference"
     NO_CONNECTION = "no connection"
+    FAULT_OF_OURS = "a fault of ours while sending, all done"
     UNAUTHORISED = "401"
     FORBIDDEN = "403"
 
     @property
     def processes(self):
-        return self in (End.ACCEPTED, End.UNAVAILABLE_BUT_DONE, End.RESET_BUT_DONE, End.NO_REFERENCE)
+        return self in (
+            End.ACCEPTED,
+            End.UNAVAILABLE_BUT_DONE,
+            End.RESET_BUT_DONE,
+            End.NO_REFERENCE,
+            End.FAULT_OF_OURS,
+        )
 
 
 STATUS = {
@@ -141,6 +148,8 @@ class BookkeepingKiva:
         self.after()
         if end in (End.RESET, End.RESET_BUT_DONE):
             raise reset()
+        if end is End.FAULT_OF_OURS:
+            raise ValueError(end)
         if end is End.ACCEPTED:
             created = {
                 "loan_draft": {"loan_draft_uuid": f"00000000-0000-4000-8000-{number:012}"},

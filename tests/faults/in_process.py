@@ -158,7 +158,7 @@ class S3:
     def get_object(self, *, Key, **_):  # noqa: N803
         if Key not in self.objects:
             raise self.NoSuchKey
-        return {"Body": io.BytesIO(self.objects[Key])}
+        return {"Body": io.BytesIO(self.objects[Key]), "ContentLength": len(self.objects[Key])}
 
     def delete_object(self, *, Key, **_):  # noqa: N803
         self.objects.pop(Key, None)

@@ -1,0 +1,188 @@
+"""Deliberate mistakes in the layer, each of which must be caught: what a careless change could do to the promise.
+
+Each is a piece of text of the layer and what it is replaced by, with the tests that must fail then.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LAYER = ROOT / "layers" / "kiva_partner" / "kiva_partner"
+FOUND, MISSED = 1, 0
+"""What pytest exits with when a test failed, and when none did."""
+
+MACHINE = "tests/faults/test_state_machine.py"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+    """Arguments of pytest, split at spaces."""
+
+    def __str__(self):
+        return self.name
+
+
+MUTANTS = [
+    Mutant(
+        "sent before it is claimed",
+        "relay.py",
+        "        ours, others = self._claim(candidates, owner, wave.remaining)\n"
+        "        outcomes = list(chain.from_iterable(wave.threads.map("
+        "lambda call: _post_all(call, contents, wave.kiva), ours)))\n",
+        "        outcomes = list(chain.from_iterable(wave.threads.map("
+        "lambda call: _post_all(call, contents, wave.kiva), candidates)))\n"
+        "        ours, others = self._claim(candidates, owner, wave.remaining)\n",
+        MACHINE,
+    ),
+    Mutant(
+        "a fault of ours after the claim is sent again",
+        "relay.py",
+        'return Outcome(State.UNKNOWN, f"unexpected',
+        'return Outcome(State.RETRY, f"unexpected',
+        MACHINE,
+    ),
+    Mutant(
+        "the reference is SQS's message id",
+        "queues.py",
+        "                    messages.append((record, message))\n",
+        "                    from dataclasses import replace\n"
+        "                    own = [\n"
+        "                        replace(each, reference=f\"{record['messageId']}:{each.loan_id}\")\n"
+        "                        for each in message.submissions\n"
+        "                    ]\n"
+        "                    messages.append((record, replace(message, submissions=tuple(own))))\n",
+        MACHINE,
+    ),
+    Mutant(
+        "an expired claim is sent again",
+        "ledger.py",
+        "                    State.UNKNOWN,\n"
+        '                    condition="#state = :sending AND #owner = :owner AND lease_until < :time",\n',
+        "                    State.RETRY,\n"
+        '                    condition="#state = :sending AND #owner = :owner AND lease_until < :time",\n',
+        MACHINE,
+    ),
+    Mutant(
+        "a server error is sent again",
+        "client.py",
+        '        raise OutcomeUnknown(f"Kiva answered HTTP {status}", status=status)\n',
+        '        raise NotSent(f"Kiva answered HTTP {status}", status=status)\n',
+        MACHINE,
+    ),
+    Mutant(
+        "anybody writes the outcome",
+        "ledger.py",
+        'condition=f"#owner = :me AND (#state = :sending{late})"',
+        'condition=f"(#owner = :me OR #owner <> :me) AND (#state = :sending{late})"',
+        "tests/unit/test_ledger.py -k only_the_owner_settles",
+    ),
+    Mutant(
+        "unknown, acknowledged and not kept",
+        "relay.py",
+        "        self._keep(results, contents, wave.threads)\n",
+        "",
+        MACHINE,
+    ),
+    Mutant(
+        "what could not be kept is acknowledged",
+        "relay.py",
+        "results |= {it: replace(result, verdict=Verdict.AGAIN, reason=reason)",
+        "results |= {it: replace(result, reason=reason)",
+        "tests/unit/test_relay.py -k cannot_be_kept",
+    ),
+    Mutant(
+        "redirects are followed",
+        "client.py",
+        "timeout=timeout, allow_redirects=False, stream=True, **arguments",
+        "timeout=timeout, allow_redirects=True, stream=True, **arguments",
+        "tests/wire/test_client_on_the_wire.py -k no_redirect_is_followed",
+    ),
+    Mutant(
+        "the HTTP library sends again by itself",
+        "client.py",
+        "super().__init__(pool_maxsize=connections)",
+        "super().__init__(pool_maxsize=connections, max_retries=__import__('urllib3').Retry(2, allowed_methods=None))",
+        "tests/wire/test_client_on_the_wire.py -k unknown_and_sent_once",
+    ),
+    Mutant(
+        "a claim ends before its sender",
+        "relay.py",
+        "LEASE_MARGIN = 30\n",
+        "LEASE_MARGIN = -280\n",
+        MACHINE,
+    ),
+    Mutant(
+        "an unclear claim counts as ours",
+        "ledger.py",
+        "            else (ClaimResult.UNCLEAR, None)\n",
+        "            else (ClaimResult.CLAIMED, None)\n",
+        "tests/unit/test_ledger.py -k everything_that_is_not_ours",
+    ),
+    Mutant(
+        "a decision while a gateway may still deliver",
+        "decisions.py",
+        "SETTLING_SECONDS = 15 * 60\n",
+        "SETTLING_SECONDS = 0\n",
+        MACHINE,
+    ),
+    Mutant(
+        "the breaker never opens",
+        "breaker.py",
+        "THRESHOLD = 3\n",
+        "THRESHOLD = 10**9\n",
+        "tests/faults/test_outage.py -k few_doubts",
+    ),
+    Mutant(
+        "a trial is as wide as any wave",
+        "relay.py",
+        "width = min(len(calls), 1 if trial else self._settings.parallel_calls)",
+        "width = min(len(calls), self._settings.parallel_calls)",
+        "tests/faults/test_outage.py -k only_posts_fail",
+    ),
+    Mutant(
+        "what comes again does not wait",
+        "queues.py",
+        "        self._put_off(waits)\n",
+        "",
+        "tests/faults/test_batches.py -k larger_than_sqs_gives",
+    ),
+    Mutant(
+        "a batch is answered with nothing",
+        "queues.py",
+        '        return come_again(record["messageId"] for record, _ in waits)\n',
+        '        come_again(record["messageId"] for record, _ in waits)\n        return None\n',
+        "tests/faults/test_batches.py -k not_processed_stays",
+    ),
+]
+
+
+def run(mutant, folder):
+    """Apply it to a copy of the layer in this folder and run its tests against that; gives pytest's exit and words."""
+    copy = Path(folder) / "kiva_partner"
+    shutil.copytree(LAYER, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    file = copy / mutant.file
+    text = file.read_text()
+    assert text.count(mutant.old) == 1, f"{mutant.name}: {mutant.file} does not hold its text once"
+    file.write_text(text.replace(mutant.old, mutant.new))
+    done = subprocess.run(  # noqa: S603 the commands are written above
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--tb=line", "--show-capture=no"),
+            *("-o", f"pythonpath={folder} functions tests ."),
+            *mutant.tests.split(),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "FAULTS": "", "FIRST_FAILURE_IS_ENOUGH": "yes"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout[-2000:] + done.stderr[-2000:]
