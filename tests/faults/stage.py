@@ -212,19 +212,15 @@ class Stage:
         if records:
             source.invoke(records)
 
-    def rows(self, kind=None):
-        """Every submission of the ledger: reference to its state."""
-        found = {}
-        for item in self.dynamodb.items():
-            if "fingerprint" in item and kind in (None, item["kind"]["S"]):
-                found[Kind(item["kind"]["S"]), item["reference"]["S"]] = item
-        return found
+    def rows(self):
+        """Every submission of the ledger, as its item."""
+        return [item for item in self.dynamodb.items() if "fingerprint" in item]
 
     def loans(self, *states):
         """(kind, loan) of the submissions in these states."""
         return {
-            (kind, item["loan_id"]["S"].rpartition("#")[2])
-            for (kind, _), item in self.rows().items()
+            (Kind(item["kind"]["S"]), item["loan_id"]["S"].rpartition("#")[2])
+            for item in self.rows()
             if State(item["state"]["S"]) in states
         }
 
@@ -232,7 +228,7 @@ class Stage:
         """The calls to Kiva that the submissions in these states went with."""
         return {
             item["outcome"]["M"]["call_id"]["S"]
-            for item in self.rows().values()
+            for item in self.rows()
             if State(item["state"]["S"]) in states and "call_id" in item.get("outcome", {}).get("M", {})
         }
 

@@ -115,7 +115,7 @@ def stage(stage):
     return stage
 
 
-LENGTHS = [(12 * HOUR, 2000), (24 * HOUR, 2000)] if WHOLE else [(2 * HOUR, 200)]
+LENGTHS = [(12 * HOUR, 2001), (24 * HOUR, 2001)] if WHOLE else [(2 * HOUR, 201)]
 
 
 @pytest.mark.parametrize(("seconds", "events"), LENGTHS)

@@ -142,7 +142,7 @@ def test_without_any_token_nothing_is_claimed_and_all_wait(stage, line, answer):
     stage.kiva.token_answers = lambda: answer
     sent = send(stage)
     stage.deliver(HOUR)
-    assert stage.rows() == {}
+    assert stage.rows() == []
     assert (waiting(stage), stage.kiva.posts) == (len(sent), 0)
     assert stage.kiva.token_requests <= ENVIRONMENTS * 60
     stage.kiva.token_answers = lambda: 200
