@@ -380,6 +380,21 @@ def test_a_trial_that_leaves_a_doubt_costs_one_submission(relay, kiva, rules, af
     assert [result.verdict for result in results.values()].count(Verdict.AGAIN) == 5
 
 
+@pytest.mark.parametrize(("kind", "make"), [(Kind.JOURNAL_UPDATE, journals), (Kind.REPAYMENT, repayments)])
+def test_a_trial_of_a_list_is_made_with_one_of_it(relay, kiva, rules, clock, kind, make):
+    kiva.answers = [(503, {})] * 3
+    for loan in "xyz":
+        relay().submit(kind, make(rules, loan), lambda: 290)
+    clock.advance(61)
+    kiva.answers, kiva.sent = [(503, {})], []
+    results = relay().submit(kind, make(rules, *"abcdef"), lambda: 290)
+    assert [result.state for result in results.values()] == [State.UNKNOWN] + [None] * 5
+    clock.advance(121)
+    results = relay().submit(kind, make(rules, *"abcdef"), lambda: 290)
+    assert [result.state for result in results.values()] == [State.UNKNOWN] + [State.ACCEPTED] * 5
+    assert [sum(map(len, body.values())) for _, body in kiva.sent] == [1, 1, 4]
+
+
 def test_what_needs_no_call_does_not_use_the_trial_up(relay, kiva, rules, after_an_outage):
     known = drafts(rules, "x", "y")
     results = relay().submit(Kind.LOAN_DRAFT, [*known, *drafts(rules, "a", "b")], lambda: 290)

@@ -1,8 +1,8 @@
 """The circuit breaker towards Kiva: an outage must not fill people's desks with outcomes that nobody can tell.
 
 After three doubtful answers in a row nothing of that kind is sent for a while, by any execution environment. Then one
-of them tries: first with a read, which can do no harm, then with a single call. Calls are counted, not rows. The state
-is one row of the ledger table, for environments know nothing of each other.
+of them tries: first with a read, which can do no harm, then with a single submission. Calls are counted, not rows. The
+state is one row of the ledger table, for environments know nothing of each other.
 """
 
 import logging
@@ -64,7 +64,7 @@ class Breaker:
         self._doubted = False
 
     def enter(self, kind: Kind, trial_seconds: float, kiva_answers: Callable[[], bool]) -> bool:
-        """Ask before sending. False when closed; True on trial, which is for one call only. Both end with `note`.
+        """Ask before sending. False when closed; True on trial, which is for one submission. Both end with `note`.
 
         Args:
             kind: What is to be sent.

@@ -132,6 +132,8 @@ class Relay:
                 if not kiva.has_time():
                     stop = NotSent("no time left in this invocation")
                     break
+                if trial:
+                    calls = deque(_with_one_in_front(calls))
                 width = min(len(calls), 1 if trial else self._settings.parallel_calls)
                 wave = _Wave(kiva, threads, [calls.popleft() for _ in range(width)], remaining)
                 done, outcomes = self._send(wave)
@@ -264,6 +266,15 @@ def _result_of(submission: Submission, first: Submission, result: Result) -> Res
     if submission.fingerprint == first.fingerprint:
         return replace(result, submission=submission, new=False)
     return Result(submission, Verdict.AGAIN, reason="its reference came with other content in the same batch")
+
+
+def _with_one_in_front(calls: Iterable[_Call]) -> Iterator[_Call]:
+    """The same, but the first call is for one submission alone: should it leave a doubt, it leaves only one."""
+    first, *others = calls
+    yield _Call(first.id, first.submissions[:1])
+    if rest := first.submissions[1:]:
+        yield _Call(_new_id(), rest)
+    yield from others
 
 
 def _new_id() -> str:
