@@ -33,7 +33,7 @@ credentials: setup ## ask for Kiva's client id and secret and put them into the 
 redrive: setup ## put dead letters of KIND=loan_draft|journal_update|repayment back into their queue: STAGE=… [MAX=…]
 	@$(PYTHON) -m cli.redrive $(STAGE) $(KIND) $(if $(MAX),--max $(MAX))
 
-test: setup ## run all tests: unit, functions, template, sandbox, and end to end
+test: setup ## run all tests: unit, functions, template, sandbox, faults in short, and end to end
 	@$(LOCALLY) $(PYTHON) -m pytest
 
 faults: setup ## fail, kill, duplicate and race it in every way, in full, and print what was lost or doubled
