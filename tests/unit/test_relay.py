@@ -395,6 +395,18 @@ def test_a_trial_of_a_list_is_made_with_one_of_it(relay, kiva, rules, clock, kin
     assert [sum(map(len, body.values())) for _, body in kiva.sent] == [1, 1, 4]
 
 
+def test_a_conflict_with_what_waits_is_no_sign_that_kiva_takes_nothing(relay, kiva, rules, after_an_outage, clock):
+    """The row in the way is RETRY, and on trial it is alone in its wave."""
+    (original,) = drafts(rules, "L-1")
+    kiva.answers = [(429, {})]
+    relay().submit(Kind.LOAN_DRAFT, [original], lambda: 290)
+    clock.advance(61)
+    (impostor,) = drafts(rules, "L-1", loanuse="to buy seed")
+    results = relay(parallel_calls=1).submit(Kind.LOAN_DRAFT, [impostor, *drafts(rules, "L-2")], lambda: 290)
+    assert results["L-1"].verdict is Verdict.CONFLICT
+    assert results["L-2"].state is State.ACCEPTED
+
+
 def test_what_needs_no_call_does_not_use_the_trial_up(relay, kiva, rules, after_an_outage):
     known = drafts(rules, "x", "y")
     results = relay().submit(Kind.LOAN_DRAFT, [*known, *drafts(rules, "a", "b")], lambda: 290)

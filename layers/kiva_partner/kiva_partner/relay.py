@@ -138,8 +138,8 @@ class Relay:
                 wave = _Wave(kiva, threads, [calls.popleft() for _ in range(width)], remaining)
                 done, outcomes = self._send(wave)
                 results |= done
-                stop = _reason_to_stop(done.values())
                 if outcomes:
+                    stop = _reason_to_stop([outcome for _, outcome in outcomes])
                     if self._breaker.note(kind, _answers(outcomes), trial=trial):
                         stop = NotSent("nothing more is sent while Kiva leaves doubts", retry_after=FIRST_PAUSE)
                     trial = False
@@ -281,12 +281,12 @@ def _new_id() -> str:
     return uuid.uuid4().hex
 
 
-def _reason_to_stop(done: Collection[Result]) -> NotSent | None:
+def _reason_to_stop(outcomes: Collection[Outcome]) -> NotSent | None:
     """What nobody of this wave got through, the next wave would not get through either."""
-    if any(result.outcome and result.outcome.misconfigured for result in done):
+    if any(outcome.misconfigured for outcome in outcomes):
         return NotSent("Kiva refuses us as we are configured")
-    if done and all(result.state is State.RETRY for result in done):
-        return NotSent("Kiva takes nothing at the moment", retry_after=max(result.retry_after for result in done))
+    if all(outcome.state is State.RETRY for outcome in outcomes):
+        return NotSent("Kiva takes nothing at the moment", retry_after=max(it.retry_after or 0 for it in outcomes))
     return None
 
 
