@@ -81,7 +81,7 @@ class Breaker:
             return False
         if circuit.open_until > now:
             raise NotSent("nothing is sent while Kiva leaves doubts", retry_after=circuit.open_until - now)
-        trial = Circuit(circuit.doubts, circuit.pauses, now + trial_seconds)
+        trial = msgspec.structs.replace(circuit, open_until=now + trial_seconds)
         if not self._write({**circuits, kind: trial}, version):
             raise NotSent("another function is trying whether Kiva is back", retry_after=FIRST_PAUSE)
         if kiva_answers():
@@ -139,7 +139,7 @@ def _after(kind: Kind, circuits: Circuits, answers: Sequence[bool], now: float, 
     doubts = _doubts_in_a_row(answers)
     if trial:
         if not answers:  # nothing was sent after all, or nothing got through: somebody else may try
-            return Circuit(circuit.doubts, circuit.pauses, now + FIRST_PAUSE)
+            return msgspec.structs.replace(circuit, open_until=now + FIRST_PAUSE)
         return circuit.paused(now) if doubts else Circuit()
     if circuit.open_until is not None:  # calls that were under way when it opened change nothing
         return circuit

@@ -355,7 +355,7 @@ class _Adapter(HTTPAdapter):
         """Nothing: the context verifies, and naming the bundle here would load it again for every connection."""
 
 
-class _InTime(HTTPConnection):
+class _HTTPConnection(HTTPConnection):
     """A connection each phase of which ends in time as a whole. A socket's own timeout begins anew with every byte."""
 
     _end: threading.Timer | None = None
@@ -396,11 +396,7 @@ def _hang_up(connection: socket.socket) -> None:
         socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
-class _HTTPConnection(_InTime, HTTPConnection):
-    pass
-
-
-class _HTTPSConnection(_InTime, HTTPSConnection):
+class _HTTPSConnection(_HTTPConnection, HTTPSConnection):
     pass
 
 

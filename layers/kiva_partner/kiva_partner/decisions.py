@@ -74,8 +74,8 @@ class Decisions:
             raise NotDecidable(f"it is {row.state}: only what is UNKNOWN waits for a decision")
         now = self.clock()
         rows = self._of_the_same_call(row)
-        if (settled_at := max(each.lease_until for each in rows) + SETTLING_SECONDS) > now:
-            raise NotDecidable("its call may still be under way; look again later", retry_after=settled_at - now)
+        if (wait := max(map(decidable_at, rows)) - now) > 0:
+            raise NotDecidable("its call may still be under way; look again later", retry_after=wait)
         if decision.decision is Choice.SEND_AGAIN and (gone := sum(not each.payload for each in rows)):
             raise NotDecidable(f"{gone} of {len(rows)} are not kept here: send the event once more, then decide again")
         resolved = self.ledger.resolve(
@@ -95,6 +95,11 @@ class Decisions:
             return [row]
         others = self.ledger.every(row.kind, State.UNKNOWN)
         return [row] + [each for each in others if _call_id(each) == _call_id(row) and each.reference != row.reference]
+
+
+def decidable_at(row: Row) -> float:
+    """Epoch seconds from which on nobody can be at work on it any more."""
+    return row.lease_until + SETTLING_SECONDS
 
 
 def _call_id(row: Row) -> str:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .client import KivaClient, Remaining
-from .decisions import SETTLING_SECONDS, Choice, Decision, Decisions
+from .decisions import Choice, Decision, Decisions, decidable_at
 from .errors import Misconfigured, NotDecidable, NotSent, OutcomeUnknown
 from .ledger import Ledger, Outcome, Row, State
 from .messages import Kind
@@ -92,8 +92,8 @@ class Housekeeping:
         for kind in Kind:
             if self.settings.unknown_policies[kind] is UnknownPolicy.RESEND:
                 for row in list(self.ledger.every(kind, State.UNKNOWN)):
-                    settled = row.lease_until + SETTLING_SECONDS <= self.clock()
-                    if settled and row.attempts < MOST_ATTEMPTS and (kind, row.reference) not in sent:
+                    due = decidable_at(row) <= self.clock() and row.attempts < MOST_ATTEMPTS
+                    if due and (kind, row.reference) not in sent:
                         sent |= {(kind, reference) for reference in self._send_again(row)}
         return len(sent)
 

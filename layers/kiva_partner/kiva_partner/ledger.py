@@ -59,8 +59,6 @@ _FREE = (State.REJECTED, State.ABANDONED)
 _FREE_AGAIN = (
     "(#state IN (:rejected, :abandoned) AND fingerprint <> :fingerprint AND NOT contains(spent, :fingerprint))"
 )
-
-
 _FREE_AGAIN_VALUES = {":rejected": State.REJECTED, ":abandoned": State.ABANDONED}
 
 
@@ -264,18 +262,13 @@ class Ledger:
         updates = []
         for submission, outcome in outcomes:
             late = " OR #state = :unknown" if outcome.state is State.ACCEPTED else ""
-            fields: dict[str, Any] = {"outcome": _outcome_item(outcome)}
-            if outcome.state.is_final:
-                fields["expires_at"] = self._end_of_keeping()
             updates.append(
                 self._update(
                     submission,
                     outcome.state,
                     condition=f"#owner = :me AND (#state = :sending{late})",
                     values={":me": owner, ":sending": State.SENDING, **({":unknown": State.UNKNOWN} if late else {})},
-                    remove=("payload",) if outcome.state.is_final else (),
-                    add=_spent(submission, outcome),
-                    **fields,
+                    **self._end(submission, outcome),
                 )
             )
         blocking = self._write(updates)
@@ -333,11 +326,7 @@ class Ledger:
             decision: What is to be remembered of who decided, when and why.
             claimed_until: Epoch seconds; a row whose lease ends later is left alone.
         """
-        fields: dict[str, Any] = {"outcome": _outcome_item(outcome)}
-        if outcome.state.is_final:
-            fields["expires_at"] = self._end_of_keeping()
-        else:
-            fields["requeue"] = True
+        mark: dict[str, Any] = {} if outcome.state.is_final else {"requeue": True}
         condition = "#state = :unknown AND fingerprint = :fingerprint AND attempts = :attempts"
         values: dict[str, Any] = {":unknown": State.UNKNOWN}
         if claimed_until is not None:
@@ -350,10 +339,9 @@ class Ledger:
                     outcome.state,
                     condition=condition,
                     values={**values, ":fingerprint": row.fingerprint, ":attempts": row.attempts},
-                    remove=("payload",) if outcome.state.is_final else (),
-                    add=_spent(row, outcome),
                     append={"decisions": dict(decision)} if decision else None,
-                    **fields,
+                    **self._end(row, outcome),
+                    **mark,
                 )
                 for row in rows
             ]
@@ -451,6 +439,15 @@ class Ledger:
         last = answer.get("LastEvaluatedKey")
         cursor = base64.urlsafe_b64encode(json.dumps(last).encode()).decode() if last else None
         return Page([_row(_plain(item)) for item in answer["Items"]], cursor)
+
+    def _end(self, target: Submission | Row, outcome: Outcome) -> dict[str, Any]:
+        """For `_update`: the outcome, and where it is the last one what ends with it."""
+        end: dict[str, Any] = {"outcome": _outcome_item(outcome)}
+        if outcome.state.is_final:
+            end |= {"expires_at": self._end_of_keeping(), "remove": ("payload",)}
+        if outcome.state in _FREE:
+            end["add"] = {"spent": {target.fingerprint}}
+        return end
 
     def _end_of_keeping(self) -> int:
         return int(self._clock() + KEEP_SETTLED.total_seconds())
@@ -561,19 +558,9 @@ def _number(seconds: float) -> int:
     return int(-(-seconds // 1))
 
 
-def _spent(target: Submission | Row, outcome: Outcome) -> dict[str, int | set[str]]:
-    return {"spent": {target.fingerprint}} if outcome.state in _FREE else {}
-
-
 def _identity(submission: Submission) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "kind": submission.kind,
-        "reference": submission.reference,
-        "loan_id": submission.loan_id,
-        "fingerprint": submission.fingerprint,
-    }
-    told = {name: getattr(submission, name) for name in _TOLD if name not in _not_told(submission)}
-    return fields | {name: list(value) if isinstance(value, tuple) else value for name, value in told.items()}
+    names = ("kind", "reference", "loan_id", "fingerprint", *_TOLD)
+    return {name: getattr(submission, name) for name in names if name not in _not_told(submission)}
 
 
 _TOLD = ("warnings", "period", "client_id")
