@@ -14,9 +14,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cli.stacks import Clients, NoSuchStack, outputs_of, stack_of
+from local.stack import KINDS
 
-QUEUES = {"loan_draft": "LoanDrafts", "journal_update": "JournalUpdates", "repayment": "Repayments"}
-"""Kind of submission -> what the outputs with its queues' URLs begin with."""
 HIDDEN_SECONDS = 900
 """How long a letter that is left stays out of the way of the others."""
 WAIT_SECONDS = 1
@@ -41,7 +40,7 @@ def main() -> int:
     usage = "make redrive STAGE=local|stage|prod KIND=loan_draft|journal_update|repayment [MAX=…]"
     parser = argparse.ArgumentParser(prog="make redrive", usage=usage, description=__doc__)
     parser.add_argument("stage", metavar="STAGE", help="an environment of samconfig.toml: local, stage or prod")
-    parser.add_argument("kind", metavar="KIND", choices=QUEUES, help="whose dead letters")
+    parser.add_argument("kind", metavar="KIND", choices=KINDS, help="whose dead letters")
     parser.add_argument("--max", metavar="MAX", type=_count, help="move no more than so many (default: all)")
     chosen = parser.parse_args()
     moved = left = 0
@@ -65,7 +64,7 @@ def main() -> int:
 
 def redrive(stack: str, client: Clients, kind: str, limit: int | None = None) -> Iterator[Letter]:
     """Move dead letters of a kind back into its queue, one for each letter that is asked for; some may be left."""
-    queue, dead_letters = outputs_of(stack, client, f"{QUEUES[kind]}QueueUrl", f"{QUEUES[kind]}DeadLetterQueueUrl")
+    queue, dead_letters = outputs_of(stack, client, f"{KINDS[kind]}QueueUrl", f"{KINDS[kind]}DeadLetterQueueUrl")
     sqs = client("sqs")
     sent: set[str] = set()
     hidden: list[str] = []

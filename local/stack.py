@@ -81,7 +81,7 @@ class Stack:
     # Any, because boto3 makes its clients at run time: annotate the variable to have it checked.
     def client(self, service: str) -> Any:
         """Return a boto3 client of the embedded AWS, as the account's owner."""
-        return _client(self.endpoint, service)
+        return client_of(self.endpoint, service)
 
     def call(
         self, method: str, path: str, body: str | bytes = b"", headers: Mapping[str, str] | None = None
@@ -397,7 +397,7 @@ def _overrides(written: str | list[str]) -> dict[str, str]:
 def _describe(state: Path, endpoint: str, sandbox: str) -> Stack:
     name = _samconfig()["stack_name"]
     api = _physical_id(endpoint, name, "RelayApi")
-    stage = _client(endpoint, "apigateway").get_stages(restApiId=api)["item"][0]["stageName"]
+    stage = client_of(endpoint, "apigateway").get_stages(restApiId=api)["item"][0]["stageName"]
     return Stack(
         state=str(state),
         name=name,
@@ -427,7 +427,8 @@ def _variables_for_containers(stack: Stack) -> dict[str, dict[str, str]]:
     }
 
 
-def _client(endpoint: str, service: str) -> Any:
+def client_of(endpoint: str, service: str) -> Any:
+    """Return a boto3 client of the embedded AWS at an endpoint, as the account's owner, past every proxy."""
     return boto3.client(
         service,
         endpoint_url=endpoint,
@@ -439,7 +440,7 @@ def _client(endpoint: str, service: str) -> Any:
 
 
 def _physical_id(endpoint: str, stack: str, logical_id: str) -> str:
-    found = _client(endpoint, "cloudformation").describe_stack_resource(StackName=stack, LogicalResourceId=logical_id)
+    found = client_of(endpoint, "cloudformation").describe_stack_resource(StackName=stack, LogicalResourceId=logical_id)
     physical_id: str = found["StackResourceDetail"]["PhysicalResourceId"]
     return physical_id
 

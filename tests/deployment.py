@@ -1,9 +1,13 @@
-"""What template.yaml gives to a function: its variables, and the ledger table."""
+"""What template.yaml makes: the functions behind the queues, their variables, and the ledger table."""
 
 from fakes import API_BASE_URL, AUDIENCE, TOKEN_URL
+from kiva_partner.messages import Kind
 
 TABLE = "ledger"
 BUCKET = "payloads"
+
+FUNCTIONS = {Kind.LOAN_DRAFT: "loan_drafts", Kind.JOURNAL_UPDATE: "journal_updates", Kind.REPAYMENT: "repayments"}
+"""The folder of the function for each kind."""
 
 ENVIRONMENT = {
     "KIVA_ENVIRONMENT": "stage",

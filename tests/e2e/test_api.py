@@ -6,8 +6,7 @@ import pytest
 import requests
 
 from e2e.world import NAME, loans
-
-KINDS = ("loan_draft", "journal_update", "repayment")
+from local.stack import KINDS
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -5,8 +5,7 @@ import time
 import pytest
 
 from e2e.world import loans
-
-KINDS = ("loan_draft", "journal_update", "repayment")
+from local.stack import KINDS
 
 
 def several(world, kind):

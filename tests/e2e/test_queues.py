@@ -6,8 +6,8 @@ import pytest
 
 from cli.redrive import redrive
 from e2e.world import loans, text
+from local.stack import KINDS
 
-KINDS = ("loan_draft", "journal_update", "repayment")
 NOT_VALID = {
     "loan_draft": ({"group_name": "Tumaini"}, "$.group_name: must be absent"),
     "journal_update": ({"journals": []}, "$.journals: must be"),

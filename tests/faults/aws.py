@@ -10,12 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import count
 
-import boto3
-from botocore.config import Config
-
 from deployment import ENVIRONMENT, create_table
 from local import processes
-from local.stack import LOOPBACK, REGION, ministack
+from local.stack import LOOPBACK, REGION, client_of, ministack
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
 _partners = count(1)
@@ -35,14 +32,7 @@ class Aws:
         return self.new_client(service)
 
     def new_client(self, service):
-        return boto3.client(
-            service,
-            endpoint_url=self.endpoint,
-            region_name=REGION,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-            config=Config(proxies={}),
-        )
+        return client_of(self.endpoint, service)
 
 
 @contextmanager

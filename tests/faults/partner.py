@@ -3,7 +3,7 @@
 import json
 from itertools import batched, count
 
-from deployment import ENVIRONMENT, TABLE
+from deployment import ENVIRONMENT, FUNCTIONS, TABLE
 from faults.aws import new_partner
 from faults.environment import Invocation, Killed
 from faults.poller import failures
@@ -11,7 +11,6 @@ from kiva_partner.ledger import Ledger, State
 from kiva_partner.messages import Kind, parse
 from kiva_partner.settings import Settings
 
-FUNCTIONS = {Kind.LOAN_DRAFT: "loan_drafts", Kind.JOURNAL_UPDATE: "journal_updates", Kind.REPAYMENT: "repayments"}
 AFTER_THE_LEASE = 400
 """Seconds: an invocation of 290 s and the margin of its claims are over."""
 

@@ -16,17 +16,16 @@ from types import SimpleNamespace
 from unittest import mock
 from uuid import uuid4
 
-from deployment import ENVIRONMENT
+from deployment import ENVIRONMENT, FUNCTIONS
 from faults.in_process import S3, DynamoDb
 from faults.poller import EventSource, Queue, Sqs
 from kiva_partner import breaker, ledger, relay, runtime, tokens
 from kiva_partner.ledger import State
 from kiva_partner.messages import Kind
+from local.stack import KINDS
 from template.cloudformation import defaults, read
 
 TEMPLATE = read()
-NAMES = {Kind.LOAN_DRAFT: "LoanDrafts", Kind.JOURNAL_UPDATE: "JournalUpdates", Kind.REPAYMENT: "Repayments"}
-MODULES = {Kind.LOAN_DRAFT: "loan_drafts", Kind.JOURNAL_UPDATE: "journal_updates", Kind.REPAYMENT: "repayments"}
 SHARED = ("_tls", "_aws_client")  # costly, and without a state that a test could see
 BUILT = {
     name: value.__wrapped__
@@ -37,16 +36,16 @@ INVOCATION_SECONDS = TEMPLATE["Globals"]["Function"]["Timeout"]
 
 
 def parallel_calls(kind):
-    return int(defaults(TEMPLATE)[f"{NAMES[kind]}ParallelCalls"])
+    return int(defaults(TEMPLATE)[f"{KINDS[kind]}ParallelCalls"])
 
 
 def concurrency(kind):
     """Environments that work on a queue at once."""
-    return int(defaults(TEMPLATE)[f"{NAMES[kind]}MaximumConcurrency"])
+    return int(defaults(TEMPLATE)[f"{KINDS[kind]}MaximumConcurrency"])
 
 
 def batch_size(kind):
-    return TEMPLATE["Resources"][f"{NAMES[kind]}FromQueue"]["Properties"]["BatchSize"]
+    return TEMPLATE["Resources"][f"{KINDS[kind]}FromQueue"]["Properties"]["BatchSize"]
 
 
 def body(kind, loan):
@@ -182,7 +181,7 @@ class Stage:
         queue = self.queues[kind]
         urls = {"QUEUE_URL": queue.url, "DEAD_LETTER_QUEUE_URL": queue.dead_letters.url}
         parallel = {"PARALLEL_CALLS": str(parallel_calls(kind))}
-        return Environment(MODULES[kind], self._variables | urls | parallel | variables)
+        return Environment(FUNCTIONS[kind], self._variables | urls | parallel | variables)
 
     def send(self, kind, *loans):
         for loan in loans:
@@ -234,11 +233,11 @@ class Stage:
 
 
 def _queue(kind):
-    queue = TEMPLATE["Resources"][f"{NAMES[kind]}Queue"]["Properties"]
-    letters = TEMPLATE["Resources"][f"{NAMES[kind]}DeadLetterQueue"]["Properties"]
-    dead_letters = Queue(f"{MODULES[kind]}-dead-letters", time.time, retention=letters["MessageRetentionPeriod"])
+    queue = TEMPLATE["Resources"][f"{KINDS[kind]}Queue"]["Properties"]
+    letters = TEMPLATE["Resources"][f"{KINDS[kind]}DeadLetterQueue"]["Properties"]
+    dead_letters = Queue(f"{FUNCTIONS[kind]}-dead-letters", time.time, retention=letters["MessageRetentionPeriod"])
     return Queue(
-        MODULES[kind],
+        FUNCTIONS[kind],
         time.time,
         visibility_timeout=queue["VisibilityTimeout"],
         retention=queue["MessageRetentionPeriod"],

@@ -18,7 +18,7 @@ import pytest
 import time_machine
 from botocore.config import Config
 
-from deployment import ENVIRONMENT, TABLE
+from deployment import ENVIRONMENT, FUNCTIONS, TABLE
 from fakes import SCOPES, Context
 from faults.extent import WHOLE
 from faults.faults import FAULTS, Fate, Fault, close_unread, reset_before_the_status
@@ -46,7 +46,6 @@ PHOTO_KEY = "photos/borrower.png"
 """A photo that reads canary in base64. So does in plain text whatever else must not be seen."""
 
 LOAN = "L-1"
-FUNCTIONS = {Kind.LOAN_DRAFT: "loan_drafts", Kind.JOURNAL_UPDATE: "journal_updates", Kind.REPAYMENT: "repayments"}
 MESSAGES = {
     Kind.LOAN_DRAFT: {
         "currency": "KES",

@@ -6,6 +6,7 @@ from importlib import import_module
 import boto3
 import pytest
 
+from deployment import FUNCTIONS
 from fakes import Context
 from kiva_partner.messages import Kind
 
@@ -35,7 +36,6 @@ def repayments(loan="L-1", **fields):
 
 
 MESSAGES = {Kind.LOAN_DRAFT: draft, Kind.JOURNAL_UPDATE: journals, Kind.REPAYMENT: repayments}
-FUNCTIONS = {Kind.LOAN_DRAFT: "loan_drafts", Kind.JOURNAL_UPDATE: "journal_updates", Kind.REPAYMENT: "repayments"}
 
 
 class Function:

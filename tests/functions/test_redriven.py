@@ -6,7 +6,8 @@ import boto3
 import pytest
 
 from cli import redrive as command
-from cli.redrive import QUEUES, redrive
+from cli.redrive import redrive
+from local.stack import KINDS
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def put_back(queue_urls, monkeypatch):
     monkeypatch.setattr(command, "WAIT_SECONDS", 0)
 
     def move(kind):
-        names = (f"{QUEUES[kind]}QueueUrl", f"{QUEUES[kind]}DeadLetterQueueUrl")
+        names = (f"{KINDS[kind]}QueueUrl", f"{KINDS[kind]}DeadLetterQueueUrl")
         outputs = dict(zip(names, queue_urls, strict=True))
         monkeypatch.setattr(command, "outputs_of", lambda stack, client, *names: [outputs[name] for name in names])
         return sum(not letter.left for letter in redrive("a-stack", boto3.client, kind))
