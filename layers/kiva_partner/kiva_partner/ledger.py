@@ -12,14 +12,15 @@ import base64
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import cache
 from itertools import batched
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
-
+from .dynamodb import plain, typed
 from .errors import InvalidMessage, Violation
 from .messages import Kind, Message, Submission
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 TRANSACTION_SIZE = 100
 """DynamoDB's limit of actions in one TransactWriteItems."""
+
+TRANSACTIONS_AT_ONCE = 4
 
 KEEP_SETTLED = timedelta(days=400)
 """Settled rows go after this time; open ones (QUEUED, SENDING, RETRY, UNKNOWN) never."""
@@ -166,6 +169,7 @@ class Ledger:
         self._scope = scope
         self._clock = clock
         self._sleep = sleep
+        self._threads = ThreadPoolExecutor(TRANSACTIONS_AT_ONCE)
 
     # --- writing ---
 
@@ -374,7 +378,7 @@ class Ledger:
             for attempt in range(ATTEMPTS):
                 answer = self._client().batch_get_item(RequestItems=wanted)
                 for item in answer["Responses"].get(self._table, []):
-                    row = _row(_plain(item))
+                    row = _row(plain(item))
                     rows[row.reference] = row
                 wanted = answer.get("UnprocessedKeys")
                 if not wanted:
@@ -422,7 +426,7 @@ class Ledger:
 
     def _get(self, key: str) -> dict[str, Any] | None:
         answer = self._client().get_item(TableName=self._table, Key={"pk": {"S": key}}, ConsistentRead=True)
-        return _plain(answer["Item"]) if "Item" in answer else None
+        return plain(answer["Item"]) if "Item" in answer else None
 
     def _query(self, index: str, name: str, value: str, limit: int, start: dict[str, Any] | None) -> Page:
         more: Any = {"ExclusiveStartKey": start} if start else {}
@@ -438,7 +442,7 @@ class Ledger:
         )
         last = answer.get("LastEvaluatedKey")
         cursor = base64.urlsafe_b64encode(json.dumps(last).encode()).decode() if last else None
-        return Page([_row(_plain(item)) for item in answer["Items"]], cursor)
+        return Page([_row(plain(item)) for item in answer["Items"]], cursor)
 
     def _end(self, target: Submission | Row, outcome: Outcome) -> dict[str, Any]:
         """For `_update`: the outcome, and where it is the last one what ends with it."""
@@ -482,59 +486,57 @@ class Ledger:
         }
         if "loan_id" in fields:
             fields["loan_id"] = f"{self._scope}#{fields['loan_id']}"
-        sets = [f"#{name} = :{name}" for name in fields] + ["created_at = if_not_exists(created_at, :updated_at)"]
-        sets += [f"{name} = list_append(if_not_exists({name}, :none), :append_{name})" for name in append or {}]
-        expression = "SET " + ", ".join(sets)
-        if remove:
-            expression += " REMOVE " + ", ".join(remove)
+        expression, names = _expression(tuple(fields), tuple(remove), tuple(add or ()), tuple(append or ()), condition)
+        named = {f":{name}": value for name, value in fields.items()}
         if add:
-            expression += " ADD " + ", ".join(f"{name} :add_{name}" for name in add)
-        named: dict[str, Any] = {f":{name}": value for name, value in fields.items()}
-        named |= {f":add_{name}": number for name, number in (add or {}).items()}
-        named |= {f":append_{name}": [value] for name, value in (append or {}).items()}
+            named |= {f":add_{name}": number for name, number in add.items()}
         if append:
+            named |= {f":append_{name}": [value] for name, value in append.items()}
             named[":none"] = []
-        names = {f"#{name}": name for name in (*fields, "state", "owner") if f"#{name}" in expression + condition}
+        if values:
+            named |= values
         return {
             "TableName": self._table,
             "Key": {"pk": {"S": self._key(target.kind, target.reference)}},
             "UpdateExpression": expression,
             "ConditionExpression": condition,
             "ExpressionAttributeNames": names,
-            "ExpressionAttributeValues": {
-                name: _SERIALIZE(value) for name, value in {**named, **(values or {})}.items()
-            },
+            "ExpressionAttributeValues": {name: typed(value) for name, value in named.items()},
             "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
         }
 
     def _write(self, updates: Sequence[dict[str, Any]]) -> list[Row | None]:
-        """Apply each update whose condition holds. Gives None for an applied one, else the row that stood in its way.
+        """Apply each update whose condition holds. Gives None for an applied one, else the row that is in the way."""
+        transactions = list(batched(updates, TRANSACTION_SIZE))
+        if len(transactions) == 1:
+            return self._write_some(transactions[0])
+        # All of them end before anybody hears of an error: what is still under way cannot be read back.
+        running = [self._threads.submit(self._write_some, some) for some in transactions]
+        wait(running)
+        return [row for each in running for row in each.result()]
 
-        A transaction is all or nothing, so what blocks is taken out and the rest goes again.
-        """
-        result: list[Row | None] = []
-        for some in batched(updates, TRANSACTION_SIZE):
-            blocked: dict[int, Row] = {}
-            waiting = list(range(len(some)))
-            conflicts = 0
-            while waiting:
-                reasons = self._transact([some[index] for index in waiting])
-                if reasons is None:
-                    break
-                rest = []
-                for index, reason in zip(waiting, reasons, strict=True):
-                    if reason["Code"] == "ConditionalCheckFailed":
-                        blocked[index] = _row(_plain(reason["Item"])) if reason.get("Item") else _absent(some[index])
-                    else:
-                        rest.append(index)
-                if len(rest) == len(waiting):  # another transaction touches the same rows, or DynamoDB is throttling
-                    conflicts += 1
-                    if conflicts == ATTEMPTS:
-                        raise TimeoutError(f"DynamoDB cancels a transaction again and again: {reasons[0]['Code']}")
-                    self._sleep(BACKOFF_SECONDS * 2**conflicts)
-                waiting = rest
-            result += [blocked.get(index) for index in range(len(some))]
-        return result
+    def _write_some(self, updates: Sequence[dict[str, Any]]) -> list[Row | None]:
+        """As `_write`, in one transaction. It is all or nothing: what blocks is taken out, and the rest goes again."""
+        blocked: dict[int, Row] = {}
+        waiting = list(range(len(updates)))
+        conflicts = 0
+        while waiting:
+            reasons = self._transact([updates[index] for index in waiting])
+            if reasons is None:
+                break
+            rest = []
+            for index, reason in zip(waiting, reasons, strict=True):
+                if reason["Code"] == "ConditionalCheckFailed":
+                    blocked[index] = _row(plain(reason["Item"])) if reason.get("Item") else _absent(updates[index])
+                else:
+                    rest.append(index)
+            if len(rest) == len(waiting):  # another transaction touches the same rows, or DynamoDB is throttling
+                conflicts += 1
+                if conflicts == ATTEMPTS:
+                    raise TimeoutError(f"DynamoDB cancels a transaction again and again: {reasons[0]['Code']}")
+                self._sleep(BACKOFF_SECONDS * 2**conflicts)
+            waiting = rest
+        return [blocked.get(index) for index in range(len(updates))]
 
     def _transact(self, updates: list[dict[str, Any]]) -> list[Any] | None:
         """None when all were applied, else why not, for each. botocore's idempotency token makes its retries safe."""
@@ -548,9 +550,27 @@ class Ledger:
 
 # --- items and rows -------------------------------------------------------------------------------------------------
 
+_RESERVED = frozenset({"owner", "reference", "state"})
+"""Names of ours that DynamoDB keeps for itself: its Developer Guide, "Reserved words"."""
+
+
+@cache
+def _expression(
+    fields: tuple[str, ...], remove: tuple[str, ...], add: tuple[str, ...], append: tuple[str, ...], condition: str
+) -> tuple[str, dict[str, str]]:
+    """The update expression, and the names that it and the condition put a `#` before. The same for most rows."""
+    sets = [f"#{name} = :{name}" if name in _RESERVED else f"{name} = :{name}" for name in fields]
+    sets.append("created_at = if_not_exists(created_at, :updated_at)")
+    sets += [f"{name} = list_append(if_not_exists({name}, :none), :append_{name})" for name in append]
+    text = "SET " + ", ".join(sets)
+    if remove:
+        text += " REMOVE " + ", ".join(remove)
+    if add:
+        text += " ADD " + ", ".join(f"{name} :add_{name}" for name in add)
+    return text, {f"#{name}": name for name in _RESERVED if f"#{name}" in text + condition}
+
+
 _CURSOR_KEYS = {"pk", "kind_state", "updated_at"}
-_SERIALIZE = TypeSerializer().serialize
-_DESERIALIZE = TypeDeserializer().deserialize
 
 
 def _number(seconds: float) -> int:
@@ -584,10 +604,6 @@ def _start_of(cursor: str) -> dict[str, Any]:
 
 def _outcome_item(outcome: Outcome) -> dict[str, Any]:
     return {"state": outcome.state, **outcome.facts()}
-
-
-def _plain(item: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _DESERIALIZE(value) for name, value in item.items()}
 
 
 def _row(item: Mapping[str, Any]) -> Row:

@@ -18,6 +18,7 @@ from .api import Intake, problem
 from .breaker import Breaker
 from .client import KivaClient, Remaining, new_ssl_context, post_form
 from .decisions import Decisions
+from .dynamodb import write_transactions_whole
 from .errors import Misconfigured
 from .housekeeping import Housekeeping
 from .ledger import Ledger
@@ -32,7 +33,13 @@ from .tokens import Credentials, Lease, ParameterStore, SecretsManagerStore, Tok
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-AWS_CONFIG = Config(connect_timeout=3, read_timeout=10, retries={"mode": "standard", "total_max_attempts": 4})
+AWS_CONFIG = Config(
+    connect_timeout=3,
+    read_timeout=10,
+    retries={"mode": "standard", "total_max_attempts": 4},
+    # What we send is typed and tested; looking through every value of it again costs as much as sending it.
+    parameter_validation=False,
+)
 
 
 def consume(kind: Kind, event: Mapping[str, Any], context: "LambdaContext") -> Mapping[str, Any]:
@@ -148,7 +155,10 @@ def _aws_session() -> botocore.session.Session:
 
 @cache
 def _aws_client(service: str) -> Any:
-    return _aws_session().create_client(service, config=AWS_CONFIG)
+    client = _aws_session().create_client(service, config=AWS_CONFIG)
+    if service == "dynamodb":
+        write_transactions_whole(client)
+    return client
 
 
 def _token_store() -> TokenStore:
