@@ -6,13 +6,13 @@ Sources: Kiva partner portal ("Draft loans", "Post journals", "Report payments",
 """
 
 import logging
+import math
 import re
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -309,6 +309,7 @@ def new_ssl_context() -> ssl.SSLContext:
     """Verifying, TLS 1.2 or newer, with the roots of `certifi` that `requests` brings."""
     context = ssl.create_default_context(cafile=certifi.where())
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.sslsocket_class = _TLSInTime
     return context
 
 
@@ -355,10 +356,40 @@ class _Adapter(HTTPAdapter):
         """Nothing: the context verifies, and naming the bundle here would load it again for every connection."""
 
 
-class _HTTPConnection(HTTPConnection):
-    """A connection each phase of which ends in time as a whole. A socket's own timeout begins anew with every byte."""
+class _InTime(socket.socket):
+    """A socket whose phases end as a whole, at `end` (monotonic). Its own timeout would begin anew with every byte."""
 
-    _end: threading.Timer | None = None
+    end = math.inf
+    """Set when a phase begins. Before the first one, the timeout is that of connecting."""
+
+    def recv_into(self, *arguments: Any, **named: Any) -> int:
+        self._set_timeout()
+        return super().recv_into(*arguments, **named)
+
+    def send(self, *arguments: Any, **named: Any) -> int:
+        self._set_timeout()
+        return super().send(*arguments, **named)
+
+    def sendall(self, *arguments: Any, **named: Any) -> None:
+        self._set_timeout()
+        super().sendall(*arguments, **named)
+
+    def _set_timeout(self) -> None:
+        if self.end < math.inf:
+            left = self.end - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self.settimeout(left)
+
+
+class _TLSInTime(_InTime, ssl.SSLSocket):
+    pass
+
+
+class _HTTPConnection(HTTPConnection):
+    """A connection that tells «never connected» from «no answer», and each phase of which ends in time."""
+
+    sock: _InTime
 
     def connect(self) -> None:
         # A TLS error in here is a failed handshake; the same class raised later would be a broken answer.
@@ -369,31 +400,23 @@ class _HTTPConnection(HTTPConnection):
         """Send, within the connect timeout, which is what `timeout` is at this point."""
         if self.sock is None:
             self.connect()
-        self._end_in(self.timeout)
+        self._begin_phase()
         super().request(*arguments, **named)
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as urllib3's own
         """Receive, body included, within the read timeout."""
-        self._end_in(self.timeout)
+        self._begin_phase()
         return super().getresponse()
 
-    def close(self) -> None:
-        if self._end:
-            self._end.cancel()
-        super().close()
+    def _begin_phase(self) -> None:
+        self.sock.end = time.monotonic() + float(self.timeout or 0)
 
-    def _end_in(self, seconds: Any) -> None:
-        if self._end:
-            self._end.cancel()
-        self._end = threading.Timer(seconds, _hang_up, [self.sock])
-        self._end.daemon = True
-        self._end.start()
-
-
-def _hang_up(connection: socket.socket) -> None:
-    """End whatever another thread waits for here. Not by `SSLSocket.shutdown`, which is not made for two threads."""
-    with suppress(OSError):
-        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+    def _new_conn(self) -> socket.socket:
+        connected = super()._new_conn()
+        timeout = connected.gettimeout()
+        in_time = _InTime(fileno=connected.detach())
+        in_time.settimeout(timeout)
+        return in_time
 
 
 class _HTTPSConnection(_HTTPConnection, HTTPSConnection):
