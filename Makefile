@@ -7,7 +7,7 @@ export SAM_CLI_TELEMETRY = 0
 LOCALLY = env -u AWS_PROFILE -u AWS_CA_BUNDLE -u PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down logs credentials redrive test faults check build pins clean
+.PHONY: help setup demo up down logs credentials redrive test faults bench check build pins clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -38,6 +38,12 @@ test: setup ## run all tests: unit, functions, template, sandbox, faults in shor
 
 faults: setup ## fail, kill, duplicate and race it in every way, in full, and print what was lost or doubled
 	@$(LOCALLY) FAULTS=whole $(PYTHON) -m pytest tests/faults
+
+bench: build ## compare calls, CPU, memory and cold starts with what most would write, and with the goals: 5 min
+	@PATH="$(CURDIR)/.venvs/uv/bin:$$PATH" $(SAM) build --cached --template tests/bench/textbook/template.yaml \
+	  --build-dir .aws-sam/textbook/build --cache-dir .aws-sam/textbook/cache \
+	  --parameter-overrides Architecture=$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
+	@$(LOCALLY) MPLCONFIGDIR=.local/matplotlib PYTHONPATH=tests:. $(PYTHON) -m bench
 
 check: setup ## lint, format, types and the template, without running anything
 	$(PYTHON) -m ruff check

@@ -76,7 +76,7 @@ GOALS: dict[str, tuple[Goal, ...]] = {
         Goal("drafts_per_second", "drafts, Kiva at 200 ms, 10 calls at once", "/s", 4.6, at_least=42),
         Goal(
             "repayments_per_second_1_call",
-            "repayments, Kiva at 200 ms, one call after another",
+            "repayments, Kiva at 200 ms, call by call",
             "/s",
             4.6,
             at_least=750,

@@ -1,0 +1,110 @@
+"""Both implementations side by side against the same two stubs: `make bench`.
+
+What counts goes first and two at a time, for it does not care how busy the machine is. What is timed has it to itself.
+Exit 0 when every gate holds, 1 with a line for each that does not.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from bench import cold, cost, plot, scale, tokens, warm
+from bench.environment import Figure, Stage, stage
+from bench.goals import SCALE
+from bench.report import as_json, failures, show
+
+RESULTS = Path(__file__).with_name("results")
+WIDE = 120
+
+PHASES: Mapping[str, tuple[Callable[[Stage], Mapping[str, Figure]], ...]] = {
+    "Instructions of an import; meanwhile tokens": (cold.instructions, tokens.measure),
+    "Cold start and sizes": (cold.measure,),
+    "Warm: CPU, calls, throughput, memory": (warm.measure,),
+    "1e3 to 1e6 repayments": (scale.measure,),
+}
+
+
+def measure(problems: list[str]) -> dict[str, Figure]:
+    """Run all phases. One that breaks off leaves its rows empty and a line in `problems`."""
+    figures: dict[str, Figure] = {}
+    # Two stages, so that what runs at the same time does not count each other's calls.
+    with stage() as first, stage() as second, ThreadPoolExecutor() as pool:
+        for what, parts in PHASES.items():
+            with _shown(what):
+                under_way = [pool.submit(part, on) for part, on in zip(parts, (first, second), strict=False)]
+                for each in under_way:
+                    if error := each.exception():
+                        problems.append(f"{what}: {error!r}")
+                    else:
+                        figures |= each.result()
+    return figures
+
+
+@contextmanager
+def _shown(what: str) -> Iterator[None]:
+    """Say on standard error what is going on, and then how many seconds it took."""
+    print(f"{what} … ".ljust(48), end="", file=sys.stderr, flush=True)
+    started = time.monotonic()
+    yield
+    print(f"{time.monotonic() - started:5.0f} s", file=sys.stderr, flush=True)
+
+
+def _priced(figures: Mapping[str, Figure]) -> dict[str, Figure]:
+    """What a million repayments cost, where it is known what they took."""
+    if SCALE not in figures:
+        return {}
+    took = figures[SCALE].detail
+    ours = cost.usd_per_million(took["ours"][-1], **cost.OURS)
+    textbook = cost.usd_per_million(took["textbook"][-1], **cost.TEXTBOOK)
+    detail = {"how": "computed by cost.py; Kiva 200 ms, AWS 5 ms", "ours": ours, "textbook": textbook}
+    return {"usd_per_million_repayments": Figure(sum(ours.values()), sum(textbook.values()), detail)}
+
+
+def _keep(figures: Mapping[str, Figure], seconds: float) -> None:
+    """Write `latest`, which the repository keeps, and this run's own, which it does not."""
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps(as_json(figures, seconds), indent=1, ensure_ascii=False) + "\n"
+    for name in (f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}", "latest"):
+        (RESULTS / f"{name}.json").write_text(text)
+    if SCALE in figures:
+        plot.draw(figures[SCALE].detail["ours"], figures[SCALE].detail["textbook"], RESULTS / "latest.png")
+
+
+def main() -> int:
+    """Measure, show, keep; 0 when all gates hold."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = WIDE
+    started = time.monotonic()
+    problems: list[str] = []
+    try:
+        figures = measure(problems)
+    except FileNotFoundError as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted; everything was stopped.", file=sys.stderr)
+        return 130
+    figures |= _priced(figures)
+    seconds = time.monotonic() - started
+    _keep(figures, seconds)
+    console.print()
+    show(figures, console)
+    console.print(f"\nIn {seconds:.0f} s. Written to tests/bench/results: latest.json, latest.png")
+    if problems := [*problems, *failures(figures)]:
+        print("\nNot as it should be:", *problems, sep="\n  ")
+        return 1
+    print("\nEvery gate holds.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
