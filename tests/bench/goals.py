@@ -87,7 +87,14 @@ GOALS: dict[str, tuple[Goal, ...]] = {
     "Cold": (
         _gate("cold_import_million_instructions", "instructions: import a queue handler, its clients", 7398, 1000, "M"),
         Goal("http_import_million_instructions", "instructions: import the API's handler", "M"),
-        Goal("cold_to_first_submission_cpu_ms", "CPU until the first submission is recorded", "ms", 1391, times=4),
+        Goal(
+            "cold_to_first_submission_million_instructions",
+            "instructions: to the first submission recorded",
+            "M",
+            times=4,
+            gate=True,
+        ),
+        Goal("cold_to_first_submission_cpu_ms", "CPU: to the first submission recorded", "ms", 1391, times=4),
         Goal("pyc_coverage_percent", "modules that come compiled", "%", 0, at_least=100, gate=True),
         _gate("layer_mib_unzipped", "layer, unzipped (textbook: its packages)", 35.9, 17, "MiB"),
         _gate("layer_mib_zipped", "the same, zipped", 21.2, 6, "MiB"),

@@ -61,7 +61,9 @@ def failures(figures: Figures) -> Iterator[str]:
         if goal.metric not in figures:
             yield f"{goal.metric}: nothing has measured it"
         elif goal.gate and met(goal, figures[goal.metric]) is False:
-            yield f"{goal.metric}: {_number(figures[goal.metric].ours, goal)}, but the goal is {_wanted(goal)}"
+            figure = figures[goal.metric]
+            better = f" ({_better(goal, figure)})" if goal.times else ""
+            yield f"{goal.metric}: {_number(figure.ours, goal)}{better}, but the goal is {_wanted(goal)}"
 
 
 def unmeasured(figures: Figures) -> Iterator[str]:
@@ -69,7 +71,8 @@ def unmeasured(figures: Figures) -> Iterator[str]:
     for goal in _every():
         figure = figures.get(goal.metric, Figure(None, None, {}))
         if figure.ours is None:
-            yield f"{goal.metric}: {figure.detail.get('why', 'its measurement has not come to an end')}"
+            why = figure.detail.get("why", "its measurement has not come to an end")
+            yield f"{goal.metric}: {why.removeprefix('not measured: ')}"
 
 
 def _every() -> Iterator[Goal]:
