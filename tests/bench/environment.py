@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import yaml
 
@@ -49,10 +49,20 @@ LAMBDA = {
     "TZ": ":UTC",
     # /var/task and /opt are read-only in Lambda: what was not compiled is compiled by every environment again.
     "PYTHONDONTWRITEBYTECODE": "1",
+    # In Lambda it would go to the log; here it would stand in the middle of the table.
+    "PYTHONWARNINGS": "ignore",
 }
 """What Lambda itself sets, as far as anybody reads it."""
 
 _series = count(1)
+
+
+class Figure(NamedTuple):
+    """One metric of both, None where one has none. `detail` says how it was measured, and what else there is."""
+
+    ours: float | None
+    textbook: float | None
+    detail: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -166,7 +176,7 @@ def stage() -> Iterator[Stage]:
         authority = trusted.read_text().partition("-----BEGIN PRIVATE")[0]
         stack = _stack(kiva.url, aws.url)
         ours = _ours(_copy(ROOT / ".aws-sam" / "build", folder / "ours", authority), stack)
-        textbook = _textbook(_copy(ROOT / ".aws-sam" / "textbook", folder / "textbook", authority), stack)
+        textbook = _textbook(_copy(ROOT / ".aws-sam" / "textbook" / "build", folder / "textbook", authority), stack)
         yield Stage(kiva, aws, ours, textbook)
 
 
