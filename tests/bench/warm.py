@@ -1,0 +1,121 @@
+"""What a warm execution environment costs: CPU, calls, memory, and submissions in a second at Kiva's pace.
+
+Ours and the textbook's run in turn, A B A B, in environments that stay; a ratio is of two neighbours, for the machine
+drifts. The textbook needs as long for ten records as we for a thousand, so it gets fewer: its costs are by the record.
+"""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from statistics import median
+
+from bench.environment import Figure, Run, Stage, Worker, alone
+
+ROUNDS = 5
+
+KIVA_SECONDS, AWS_SECONDS = 0.2, 0.005
+"""How long each takes to answer where throughput is measured; where CPU is measured both answer at once."""
+
+MB = 1_000_000
+
+
+def measure(on: Stage) -> dict[str, Figure]:
+    """All figures of warm environments, by the name of the metric."""
+    with ExitStack() as opened:
+        ours, textbook = (
+            {
+                kind: opened.enter_context(on.worker(artefact, kind, PARALLEL_CALLS=parallel))
+                for kind, parallel in {"repayment": "4", "loan_draft": "10"}.items()
+            }
+            for artefact in (on.ours, on.textbook)
+        )
+        journals = opened.enter_context(on.worker(on.ours, "journal_update", PARALLEL_CALLS="4"))
+        one_at_a_time = opened.enter_context(on.worker(on.ours, "repayment", PARALLEL_CALLS="1"))
+        on.latency(kiva=0, aws=0)
+        return {
+            **_repayments(ours["repayment"], textbook["repayment"]),
+            **_drafts(ours["loan_draft"], textbook["loan_draft"]),
+            **_aws_calls(ours, textbook, journals),
+            **_throughput(on, ours, textbook, one_at_a_time),
+        }
+
+
+def _repayments(ours: Worker, textbook: Worker) -> dict[str, Figure]:
+    ours.invoke(1, 1000)
+    theirs = textbook.invoke(1, 1000)
+    runs = [(ours.invoke(2, 1000), textbook.invoke(1, 100)) for _ in range(ROUNDS)]
+    last, _ = runs[-1]
+    a_thousand = last.submissions / 1000
+    return {
+        "cpu_ms_per_repayment": _paired(runs, "TLS, no latency, batches of 1,000, 4 calls at a time; textbook 5 x 100"),
+        "kiva_calls_per_1000_repayments": Figure(
+            last.kiva["repayments"] / a_thousand, theirs.kiva["repayments"], {"how": "1,000 messages in one batch"}
+        ),
+        "connections_per_1000_repayments": Figure(
+            last.kiva["connections"] / a_thousand,
+            theirs.kiva["connections"],
+            {"how": "accepted by Kiva's stub while 4 calls may run; the textbook's Session makes one at a time"},
+        ),
+        "peak_memory_mb": Figure(
+            last.peak / MB,
+            runs[-1][1].peak / MB,
+            {"how": "VmHWM after 11 x 1,000 repayments; textbook after 1 x 1,000 and 5 x 100"},
+        ),
+    }
+
+
+def _drafts(ours: Worker, textbook: Worker) -> dict[str, Figure]:
+    figures = {}
+    for batch in (100, 10):
+        ours.invoke(1, batch)
+        textbook.invoke(1, 10)
+        runs = [(ours.invoke(200 // batch, batch), textbook.invoke(1, 50)) for _ in range(ROUNDS)]
+        how = f"2 KB without photo, TLS, no latency, batches of {batch}, 10 calls at a time; textbook 5 x 50"
+        figures[f"cpu_ms_per_draft_in_batches_of_{batch}"] = _paired(runs, how)
+    return figures
+
+
+def _paired(runs: list[tuple[Run, Run]], how: str) -> Figure:
+    """The median of each, and how many times cheaper ours was in each round."""
+    ratios = [theirs.cpu_ms / ours.cpu_ms for ours, theirs in runs]
+    ours, theirs = (median(run.cpu_ms for run in each) for each in zip(*runs, strict=True))
+    return Figure(ours, theirs, {"how": how, "ratio_min": min(ratios), "ratio_median": median(ratios)})
+
+
+def _aws_calls(ours: Mapping[str, Worker], textbook: Mapping[str, Worker], journals: Worker) -> dict[str, Figure]:
+    """Calls and DynamoDB's write units of one record, when the token is known already."""
+    figures = {}
+    theirs = {kind: worker.invoke(1, 100) for kind, worker in textbook.items()}
+    journals.invoke(1, 10)
+    for kind, worker in {**ours, "journal_update": journals}.items():
+        for batch in (100, 1000):
+            run = worker.invoke(1, batch)
+            for unit, name in {"calls": "aws_calls", "wru": "wru"}.items():
+                known = theirs[kind].aws[unit] / 100 if kind in theirs else None
+                figures[f"{name}_per_{kind}_in_batches_of_{batch}"] = Figure(
+                    run.aws[unit] / batch, known, {"how": "no index writes counted; textbook in a batch of 100"}
+                )
+    return figures
+
+
+def _throughput(
+    on: Stage, ours: Mapping[str, Worker], textbook: Mapping[str, Worker], one_at_a_time: Worker
+) -> dict[str, Figure]:
+    one_at_a_time.invoke(1, 100)
+    on.latency(kiva=KIVA_SECONDS, aws=AWS_SECONDS)
+    repayments, drafts = (textbook[kind].invoke(2, 10).per_second for kind in ("repayment", "loan_draft"))
+    how = f"one environment, Kiva {KIVA_SECONDS} s, AWS {AWS_SECONDS} s; textbook 2 x 10"
+    figures = {
+        "drafts_per_second": Figure(ours["loan_draft"].invoke(10, 10).per_second, drafts, {"how": f"10 x 10, {how}"}),
+        "repayments_per_second_1_call": Figure(
+            one_at_a_time.invoke(5, 1000).per_second, repayments, {"how": f"5 x 1,000, {how}"}
+        ),
+        "repayments_per_second_4_calls": Figure(
+            ours["repayment"].invoke(5, 1000).per_second, repayments, {"how": f"5 x 1,000, {how}"}
+        ),
+    }
+    on.latency(kiva=0, aws=0)
+    return figures
+
+
+if __name__ == "__main__":
+    alone(measure)
