@@ -12,7 +12,7 @@ A record (one SQS message) is one POST to Kiva and two calls of DynamoDB: claime
 import os
 import time
 from datetime import date
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import jwt
 import requests
@@ -24,7 +24,7 @@ from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer
 from aws_lambda_powertools.utilities.parameters import get_secret
 from aws_lambda_powertools.utilities.parser.models import SqsRecordModel
 from aws_lambda_powertools.utilities.typing import LambdaContext
-from pydantic import BaseModel, ConfigDict, Field, Json
+from pydantic import BaseModel, ConfigDict, Field, Json, model_validator
 
 TOKEN_URL = os.environ["KIVA_TOKEN_URL"]
 AUDIENCE = os.environ["KIVA_AUDIENCE"]
@@ -46,6 +46,8 @@ session = requests.Session()
 
 # --- what comes in ----------------------------------------------------------------------------------------------------
 
+Money = Annotated[float, Field(ge=0, multiple_of=0.01)]
+
 
 class Message(BaseModel):
     """What the body of every message may hold; a field that Kiva does not know is refused."""
@@ -62,7 +64,7 @@ class Repayment(BaseModel):
 
     loan_id: str = Field(min_length=1, max_length=64)
     client_id: str | None = Field(default=None, min_length=1, max_length=64)
-    amount: float = Field(ge=0)
+    amount: Money
     payment_id: str | None = None
 
 
@@ -83,7 +85,7 @@ class Entrep(BaseModel):
     first_name: str = Field(min_length=1, max_length=200)
     last_name: str | None = Field(default=None, max_length=200)
     gender: Literal["female", "male", "unknown"]
-    amount: float = Field(gt=0)
+    amount: Money = Field(gt=0)
 
 
 class Instalment(BaseModel):
@@ -92,8 +94,8 @@ class Instalment(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     date: date
-    principal: float = Field(ge=0)
-    interest: float | None = Field(default=None, ge=0)
+    principal: Money
+    interest: Money | None = None
 
 
 class LoanDraft(Message):
@@ -115,6 +117,14 @@ class LoanDraft(Message):
     internal_loan_id: str | None = Field(default=None, max_length=64)
     not_pictured: list[bool] | None = None
     image_encoded: str | None = None
+
+    @model_validator(mode="after")
+    def _group_fields_belong_to_groups(self) -> Self:
+        group = len(self.entreps) > 1
+        for name in ("group_name", "internal_client_id", "internal_loan_id", "not_pictured"):
+            if (getattr(self, name) is not None) != group:
+                raise ValueError(f"{name} must be {'given for a group' if group else 'absent for an individual'}")
+        return self
 
 
 class RepaymentRecord(SqsRecordModel):
