@@ -119,14 +119,14 @@ class Action(msgspec.Struct, forbid_unknown_fields=True):
     def key(self):
         return str(self.Key) if self.Key else self.Item["pk"]["S"]
 
-    def holds(self, item):
+    def reason(self, item):
+        """Why it must not happen, as in a transaction's cancellation; None when its condition holds."""
         names, values = self.ExpressionAttributeNames, self.ExpressionAttributeValues
         check_substitutes((self.ConditionExpression, self.UpdateExpression), names, values)
-        return not self.ConditionExpression or condition(self.ConditionExpression)(item or {}, names, values)
-
-    def shown(self, item):
-        """The item that is in the way, if that was asked for and there is one."""
-        return {"Item": item} if item and self.ReturnValuesOnConditionCheckFailure == "ALL_OLD" else {}
+        if condition(self.ConditionExpression)(item or {}, names, values):
+            return None
+        shown = {"Item": item} if item and self.ReturnValuesOnConditionCheckFailure == "ALL_OLD" else {}
+        return {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed", **shown}
 
 
 class _Transaction(msgspec.Struct, forbid_unknown_fields=True):
@@ -150,7 +150,7 @@ class _BatchRead(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Table:
-    """One table whose key is `pk`. Items are kept as JSON, in a fifth of the memory."""
+    """One table whose key is `pk`. Items are kept as JSON, which takes a fifth of the memory."""
 
     def __init__(self, counted):
         self._counted = counted
@@ -189,52 +189,51 @@ class Table:
         if asked.ClientRequestToken in self._transactions:
             return {}
         items = [self._item(action.key) for _, action in actions]
-        held = [action.holds(item) for (_, action), item in zip(actions, items, strict=True)]
-        if not all(held):
+        reasons = [action.reason(item) for (_, action), item in zip(actions, items, strict=True)]
+        if any(reasons):
             # Refused, it costs as much: each action was prepared, and the table was read for it.
-            self._counted["wru"] += sum(2 * _units(item, WRITE_UNIT) for item in items)
-            raise Refused(
-                "TransactionCanceledException",
-                "Transaction cancelled, please refer cancellation reasons for specific reasons",
-                CancellationReasons=[
-                    {"Code": "None"}
-                    if good
-                    else {"Code": "ConditionalCheckFailed", "Message": "The conditional request failed"}
-                    | action.shown(item)
-                    for good, (_, action), item in zip(held, actions, items, strict=True)
-                ],
-            )
+            self._counted["wru"] += sum(2 * self._units(action.key) for _, action in actions)
+            message = "Transaction cancelled, please refer cancellation reasons for specific reasons"
+            reasons = [reason or {"Code": "None"} for reason in reasons]
+            raise Refused("TransactionCanceledException", message, CancellationReasons=reasons)
         changed = [_changed(kind, action, item) for (kind, action), item in zip(actions, items, strict=True)]
-        for (_, action), before, after in zip(actions, items, changed, strict=True):
-            self._counted["wru"] += 2 * self._put(action.key, before, after)
+        for (_, action), item in zip(actions, changed, strict=True):
+            self._counted["wru"] += 2 * self._put(action.key, item)
         if asked.ClientRequestToken:
             self._transactions.add(asked.ClientRequestToken)
         return {}
 
     def _write_one(self, kind, action):
         item = self._item(action.key)
-        if not action.holds(item):
-            self._counted["wru"] += _units(item, WRITE_UNIT)
-            raise Refused("ConditionalCheckFailedException", "The conditional request failed", **action.shown(item))
-        self._counted["wru"] += self._put(action.key, item, _changed(kind, action, item))
+        if reason := action.reason(item):
+            self._counted["wru"] += self._units(action.key)
+            shown = {"Item": item} if "Item" in reason else {}
+            raise Refused("ConditionalCheckFailedException", reason["Message"], **shown)
+        self._counted["wru"] += self._put(action.key, _changed(kind, action, item))
         return {}
 
     def _read(self, key, *, consistent):
-        item = self._item(key)
-        self._counted["rru"] += _units(item, READ_UNIT) * (1 if consistent else 0.5)
-        return item
+        self._counted["rru"] += self._units(key, READ_UNIT) * (1 if consistent else 0.5)
+        return self._item(key)
 
     def _item(self, key):
         kept = self._items.get(key)
         return msgspec.json.decode(kept) if kept else None
 
-    def _put(self, key, before, after):
-        """Give what it costs: the units of the larger of the two."""
-        if after is None:
+    def _put(self, key, item):
+        """Give what it costs: the units of the larger of the two, the item before and after."""
+        before = self._units(key)
+        if item is None:
             self._items.pop(key, None)
         else:
-            self._items[key] = msgspec.json.encode(after)
-        return max(_units(before, WRITE_UNIT), _units(after, WRITE_UNIT))
+            self._items[key] = msgspec.json.encode(item)
+        return max(before, self._units(key))
+
+    def _units(self, key, size=WRITE_UNIT):
+        """Request units, one for each started `size` bytes of an item; of none it is one as well."""
+        kept = self._items.get(key, b"")
+        # As JSON it is never shorter.
+        return 1 if len(kept) <= size else max(1, -(-_bytes(self._item(key)) // size))
 
 
 def _changed(kind, action, item):
@@ -251,11 +250,6 @@ def _changed(kind, action, item):
         case "ConditionCheck":
             return item
     raise Invalid(f"there is no {kind} in a transaction")
-
-
-def _units(item, size):
-    """Request units, one for each started `size` bytes; reading or writing nothing costs one."""
-    return max(1, -(-_bytes(item or {}) // size))
 
 
 def _bytes(item):

@@ -17,9 +17,9 @@ class Stub:
     """One of the two, for as long as it runs. May be asked from several threads."""
 
     def __init__(self, process: subprocess.Popen[str], url: str) -> None:
-        self.url = url.format(port=json.loads(process.stdout.readline()))
         self._process = process
         self._lock = Lock()
+        self.url = url.format(port=self._said())
 
     def counts(self) -> dict[str, int]:
         """How often it was asked for what, since the last reset; see the two modules for the names."""
@@ -37,7 +37,10 @@ class Stub:
         with self._lock:
             self._process.stdin.write(json.dumps([name, settings]) + "\n")
             self._process.stdin.flush()
-            said = self._process.stdout.readline()
+            return self._said()
+
+    def _said(self) -> Any:
+        said = self._process.stdout.readline()
         if not said:
             raise RuntimeError("a stub has ended; why stands above")
         return json.loads(said)

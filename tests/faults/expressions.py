@@ -57,9 +57,14 @@ def update(text):
 
 def check_substitutes(texts, names, values):
     """DynamoDB refuses a name or a value that no expression uses."""
-    used = set(re.findall(r"[#:]\w+", " ".join(texts)))
-    if used != {*names, *values}:
+    used = _substitutes(tuple(texts))
+    if used != names.keys() | values.keys():
         raise Invalid(f"substitutes that do not fit the expressions: {sorted(used ^ {*names, *values})}")
+
+
+@cache
+def _substitutes(texts):
+    return frozenset(re.findall(r"[#:]\w+", " ".join(texts)))
 
 
 def _comparable(value):
@@ -207,7 +212,7 @@ class _Parser:
         token = self.take()
         if not re.fullmatch(r"#?[A-Za-z]\w*", token) or self._tokens[0] in (".", "["):
             raise Invalid(f"{token!r} is no name, or a path, which is not understood: {self._text}")
-        return lambda names: names[token] if token.startswith("#") else token
+        return operator.itemgetter(token) if token.startswith("#") else lambda _: token
 
 
 def _compare(sign, left, right):
