@@ -20,13 +20,16 @@ import time_machine
 
 from fakes import Context
 from faults.aws import CREDENTIALS
-from kiva_partner import runtime
+from kiva_partner import relay, runtime
 from kiva_partner.ledger import Ledger
 from kiva_partner.relay import Relay
 
 FUNCTIONS = ("loan_drafts", "journal_updates", "repayments", "console", "housekeeping")
 SECONDS = 290.0
 """An invocation may take; nearly the functions' timeout."""
+
+CLAIMED_TOGETHER = 5
+"""Instead of the layer's 50, so that a handful of submissions are several waves, some of them of several rounds."""
 
 HARMLESS = {"dynamodb": "list_tables", "sqs": "list_queues", "s3": "list_buckets", "secretsmanager": "list_secrets"}
 
@@ -116,6 +119,7 @@ class Environment:
 
 def _serve(pipe, variables, log):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest, which closes our pipe
+    relay.CLAIMED_TOGETHER = CLAIMED_TOGETHER
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

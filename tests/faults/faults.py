@@ -219,6 +219,7 @@ NO_ANSWER = [
     Fault("a header without an end", after(b"HTTP/1.1 200 OK\r\nA: ", b"b" * 100_000)),
     Fault("two lengths", after(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nContent-Length: 8\r\n\r\n")),
     Fault("answer hangs", hang, slow="answering"),
+    Fault("headers drip", drip(b"HTTP/1.1 200 OK\r\nA: "), slow="answering"),
     Fault("continue, for ever", continue_for_ever, slow="answering"),
 ]
 
@@ -233,7 +234,6 @@ GOOD_FOR_THE_BUCKET = {"photo": ACCEPTED, "kept": ACCEPTED}
 
 UNREADABLE = [
     _unreadable("headers break off", after(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nContent-")),
-    _unreadable("headers drip", drip(b"HTTP/1.1 200 OK\r\nA: "), slow="answering"),
     _unreadable("body drips", drip(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n"), slow="answering"),
     _unreadable("body shorter than promised", broken_off(lambda text: text[:-5])),
     _unreadable("half a chunk", after(b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{"lo')),

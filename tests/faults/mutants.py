@@ -36,10 +36,8 @@ MUTANTS = [
         "sent before it is claimed",
         "relay.py",
         "        ours, others = self._claim(candidates, owner, wave.remaining)\n"
-        "        outcomes = list(chain.from_iterable(wave.threads.map("
-        "lambda call: _post_all(call, contents, wave.kiva), ours)))\n",
-        "        outcomes = list(chain.from_iterable(wave.threads.map("
-        "lambda call: _post_all(call, contents, wave.kiva), candidates)))\n"
+        "        outcomes, stop = self._post_in_rounds(kind, ours, contents, wave, trial=trial)\n",
+        "        outcomes, stop = self._post_in_rounds(kind, candidates, contents, wave, trial=trial)\n"
         "        ours, others = self._claim(candidates, owner, wave.remaining)\n",
         MACHINE,
     ),
@@ -144,8 +142,8 @@ MUTANTS = [
     Mutant(
         "a trial is as wide as any wave",
         "relay.py",
-        "width = min(len(calls), 1 if trial else self._settings.parallel_calls)",
-        "width = min(len(calls), self._settings.parallel_calls)",
+        "parallel = 1 if trial else self._settings.parallel_calls",
+        "parallel = self._settings.parallel_calls",
         "tests/faults/test_outage.py -k only_posts_fail",
     ),
     Mutant(

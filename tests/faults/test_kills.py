@@ -5,12 +5,11 @@ whoever decides, and everything else is ACCEPTED.
 """
 
 import random
-from itertools import count
-from math import ceil
+from itertools import batched, count
 
 import pytest
 
-from faults.environment import Death, Killed
+from faults.environment import CLAIMED_TOGETHER, Death, Killed
 from faults.extent import WHOLE
 from faults.faults import Fault
 from faults.kiva_stub import POST
@@ -58,8 +57,8 @@ class Case:
             message(kind, self.partner.new_loans(self.rng.randint(1, most_rows))) for _ in range(self.rng.randint(1, 8))
         ]
         self.submissions = self.partner.submissions(bodies)
-        calls = len(self.submissions) if kind is Kind.LOAN_DRAFT else ceil(len(self.submissions) / rows_per_call)
-        self._passes = {ONCE: 1, WAVE: ceil(calls / parallel), CALL: calls}
+        calls = [len(some) for some in batched(self.submissions, 1 if kind is Kind.LOAN_DRAFT else rows_per_call)]
+        self._passes = {ONCE: 1, WAVE: waves(calls, parallel), CALL: len(calls)}
         bodies += self.rng.choices(bodies, k=self.rng.randint(0, 2))
         self.rng.shuffle(bodies)
         self.partner.send(bodies)
@@ -105,6 +104,17 @@ class Case:
         line.add(**{name: len(loans) for name, loans in found.items()})
         assert found == {"lost": [], "doubled": [], "wrong": []}
         assert quiet
+
+
+def waves(calls, parallel):
+    """How many waves calls with so many rows come in."""
+    number = 0
+    while calls:
+        width = parallel
+        while width < len(calls) and sum(calls[: width + 1]) <= CLAIMED_TOGETHER:
+            width += 1
+        calls, number = calls[width:], number + 1
+    return number
 
 
 @pytest.fixture(params=SEEDS)

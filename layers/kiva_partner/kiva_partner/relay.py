@@ -1,8 +1,8 @@
 """The one way through: claim, pack into Kiva calls, send, settle; for any number of submissions of one kind.
 
-Submissions go in waves. A wave is as many calls as run in parallel; its rows are claimed just before it is sent and
-settled right after, so no claim waits for anything but Kiva's answer. Raise only when sending again is safe; whatever
-might have reached Kiva is written down instead, and kept, so that it can be sent again should somebody decide so.
+Submissions go in waves. The rows of a wave are claimed just before it is sent and settled right after, so no claim
+waits for anything but Kiva's answers. Raise only when sending again is safe; whatever might have reached Kiva is
+written down instead, and kept, so that it can be sent again should somebody decide so.
 """
 
 import logging
@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import chain
+from itertools import batched, chain
 from typing import Any
 
 from .breaker import FIRST_PAUSE, Breaker
@@ -27,6 +27,9 @@ from .settings import Settings
 
 LEASE_MARGIN = 30
 """Seconds by which a claim outlives its invocation, so that Lambda has ended it before anybody calls it dead."""
+
+CLAIMED_TOGETHER = 50
+"""Submissions in a wave of calls that hold few (drafts). More would save little, and leave more in doubt by a crash."""
 
 FIRST_SETTLE_PAUSE = 0.25
 
@@ -83,7 +86,7 @@ class _Call:
 
 @dataclass(frozen=True, slots=True)
 class _Wave:
-    """Calls that are made at the same time, and what for that is at hand in this invocation."""
+    """Calls that are claimed together, and what for making them is at hand in this invocation."""
 
     kiva: KivaSession
     threads: ThreadPoolExecutor
@@ -127,22 +130,15 @@ class Relay:
             kiva.obtain_token(kind.scope)
             trial = self._breaker.enter(kind, remaining() + LEASE_MARGIN, lambda: kiva.answers(kind.scope))
             calls = deque(self._calls(kind, first.values()))
-            stop: NotSent | None = None
+            stop = _out_of_time(kiva)
             while calls and stop is None:
-                if not kiva.has_time():
-                    stop = NotSent("no time left in this invocation")
-                    break
                 if trial:
                     calls = deque(_with_one_in_front(calls))
-                width = min(len(calls), 1 if trial else self._settings.parallel_calls)
-                wave = _Wave(kiva, threads, [calls.popleft() for _ in range(width)], remaining)
-                done, outcomes = self._send(wave)
+                wave = _Wave(kiva, threads, self._next_of(calls, trial=trial), remaining)
+                done, sent, stop = self._send(kind, wave, trial=trial)
                 results |= done
-                if outcomes:
-                    stop = _reason_to_stop([outcome for _, outcome in outcomes])
-                    if self._breaker.note(kind, _answers(outcomes), trial=trial):
-                        stop = NotSent("nothing more is sent while Kiva leaves doubts", retry_after=FIRST_PAUSE)
-                    trial = False
+                trial = trial and not sent
+                stop = stop or _out_of_time(kiva)
             if trial:
                 self._breaker.note(kind, [], trial=True)
         for submission in chain.from_iterable(call.submissions for call in calls):
@@ -170,22 +166,67 @@ class Relay:
                 with_room.remove(call)
         return [_Call(_new_id(), list(call.values())) for call in calls]
 
-    def _send(self, wave: _Wave) -> tuple[dict[str, Result], Outcomes]:
-        """Claim, send, settle, and keep what is unknown. Gives a result for each submission, and what was sent now."""
-        contents, results = self._contents(chain.from_iterable(call.submissions for call in wave.calls))
+    def _next_of(self, calls: deque[_Call], *, trial: bool) -> list[_Call]:
+        """Take off the calls of the next wave: as many as run in parallel, and more while they hold few submissions.
+
+        Photos lie in memory for as long as their wave lasts, so there are never more of them than calls in parallel.
+        """
+        parallel = 1 if trial else self._settings.parallel_calls
+        wave = [calls.popleft() for _ in range(min(parallel, len(calls)))]
+        rows = sum(len(call.submissions) for call in wave)
+        while calls and not trial and not any(each.photo for each in calls[0].submissions):
+            rows += len(calls[0].submissions)
+            if rows > CLAIMED_TOGETHER:
+                break
+            wave.append(calls.popleft())
+        return wave
+
+    def _send(self, kind: Kind, wave: _Wave, *, trial: bool) -> tuple[dict[str, Result], bool, NotSent | None]:
+        """Claim, send, settle, and keep what is unknown.
+
+        Gives a result for each submission, whether any was ours to send, and why nothing more should be sent, if so.
+        """
+        contents, results = self._contents([each for call in wave.calls for each in call.submissions], wave.threads)
         owner = _new_id()
         candidates = [
             _Call(call.id, [it for it in call.submissions if it.reference in contents]) for call in wave.calls
         ]
         ours, others = self._claim(candidates, owner, wave.remaining)
-        outcomes = list(chain.from_iterable(wave.threads.map(lambda call: _post_all(call, contents, wave.kiva), ours)))
+        outcomes, stop = self._post_in_rounds(kind, ours, contents, wave, trial=trial)
         unwritten = self._settle(outcomes, owner, wave.remaining)
         results |= {each.submission.reference: each for each in others}
         for submission, outcome in outcomes:
             lost = submission.reference in unwritten
             results[submission.reference] = _after_sending(submission, outcome, lost=lost)
         self._keep(results, contents, wave.threads)
-        return results, outcomes
+        return results, bool(ours), stop
+
+    def _post_in_rounds(
+        self, kind: Kind, calls: Sequence[_Call], contents: Mapping[str, Mapping[str, Any]], wave: _Wave, *, trial: bool
+    ) -> tuple[Outcomes, NotSent | None]:
+        """Make the calls, as many at a time as may be. What is not sent after all, for a reason to stop, goes back."""
+        outcomes: Outcomes = []
+        stop: NotSent | None = None
+        for some in batched(calls, self._settings.parallel_calls):
+            if stop is None:
+                answers = wave.threads.map(lambda call: _post_all(call, contents, wave.kiva), some)
+                of_round = list(chain.from_iterable(answers))
+                stop = self._learn(kind, of_round, trial=trial) or _out_of_time(wave.kiva)
+            else:
+                of_round = [(each, _not_sent(stop, call)) for call in some for each in call.submissions]
+            outcomes += of_round
+        return outcomes, stop
+
+    def _learn(self, kind: Kind, outcomes: Outcomes, *, trial: bool) -> NotSent | None:
+        """Tell the breaker. Gives the reason to send nothing more, if there is one."""
+        try:
+            is_open = self._breaker.note(kind, _answers(outcomes), trial=trial)
+        except Exception as error:  # noqa: BLE001 the outcomes are not written down yet, and weigh more
+            _log.error("the breaker could not be told what happened: %s", where(error))
+            return NotSent("nothing more is sent while the breaker cannot be told what happens")
+        if is_open:
+            return NotSent("nothing more is sent while Kiva leaves doubts", retry_after=FIRST_PAUSE)
+        return _reason_to_stop([outcome for _, outcome in outcomes])
 
     def _claim(self, calls: Sequence[_Call], owner: str, remaining: Remaining) -> tuple[list[_Call], list[Result]]:
         """The calls with what may be sent of them, and a result for each submission that may not."""
@@ -238,25 +279,31 @@ class Relay:
             reason = "its outcome is unknown, and it could not be kept for being sent again"
             results |= {it: replace(result, verdict=Verdict.AGAIN, reason=reason) for it, result in unkept.items()}
 
-    def _contents(self, submissions: Iterable[Submission]) -> tuple[dict[str, Mapping[str, Any]], dict[str, Result]]:
+    def _contents(
+        self, submissions: Sequence[Submission], threads: ThreadPoolExecutor
+    ) -> tuple[dict[str, Mapping[str, Any]], dict[str, Result]]:
         """What Kiva gets for each reference, photos put in; and a result for each whose photo is missing or is none.
 
         Photos are loaded before the claim: a missing one claims nothing.
         """
-        contents: dict[str, Mapping[str, Any]] = {}
+        contents: dict[str, Mapping[str, Any]] = {each.reference: each.content for each in submissions}
         results: dict[str, Result] = {}
-        for submission in submissions:
-            content: Mapping[str, Any] = submission.content
-            if submission.photo:
-                try:
-                    content = {**content, "image_encoded": self._payloads.load_photo(submission.photo)}
-                except InvalidMessage as error:
-                    results[submission.reference] = Result(
-                        submission, Verdict.INVALID, reason=str(error), violations=error.violations
-                    )
-                    continue
-            contents[submission.reference] = content
+        with_photo = [each for each in submissions if each.photo]
+        for submission, loaded in zip(with_photo, threads.map(self._with_photo, with_photo), strict=True):
+            if isinstance(loaded, Result):
+                del contents[submission.reference]
+                results[submission.reference] = loaded
+            else:
+                contents[submission.reference] = loaded
         return contents, results
+
+    def _with_photo(self, submission: Submission) -> Mapping[str, Any] | Result:
+        if submission.photo is None:
+            return submission.content
+        try:
+            return {**submission.content, "image_encoded": self._payloads.load_photo(submission.photo)}
+        except InvalidMessage as error:
+            return Result(submission, Verdict.INVALID, reason=str(error), violations=error.violations)
 
 
 def _result_of(submission: Submission, first: Submission, result: Result) -> Result:
@@ -281,8 +328,16 @@ def _new_id() -> str:
     return uuid.uuid4().hex
 
 
+def _out_of_time(kiva: KivaSession) -> NotSent | None:
+    return None if kiva.has_time() else NotSent("no time left in this invocation")
+
+
+def _not_sent(stop: NotSent, call: _Call) -> Outcome:
+    return Outcome(State.RETRY, str(stop), call_id=call.id, retry_after=stop.retry_after)
+
+
 def _reason_to_stop(outcomes: Collection[Outcome]) -> NotSent | None:
-    """What nobody of this wave got through, the next wave would not get through either."""
+    """What nobody of this round got through, the next one would not get through either."""
     if any(outcome.misconfigured for outcome in outcomes):
         return NotSent("Kiva refuses us as we are configured")
     if all(outcome.state is State.RETRY for outcome in outcomes):
