@@ -1,8 +1,8 @@
 """DynamoDB, Secrets Manager, SSM, SQS and S3 on one port: as much of each as a record's way through needs, and counts.
 
 Counts: `calls` are all of them; each operation has its own (`DynamoDB.TransactWriteItems`, `SecretsManager.…`, `SSM.…`,
-`SQS.…`, `S3.…`); `wru` and `rru` are DynamoDB's write and read request units of the table. Its indexes, which cost one
-more unit for each item that changes in them, are not counted.
+`SQS.…`, `S3.…`); `wru` and `rru` are DynamoDB's write and read request units of the table, `index_wru` the write units
+that its two indexes cost besides.
 
 Setting, in seconds: `latency` before each answer.
 """
@@ -30,6 +30,9 @@ TRANSACTION_SIZE = 100
 WRITE_UNIT, READ_UNIT = 1024, 4096
 """Bytes of an item that one request unit is good for."""
 
+INDEXES = ("kind_state", "loan_id")
+"""What the ledger table's indexes go by, each together with `updated_at`; both hold whole items."""
+
 
 class Refused(Exception):
     """An error as AWS gives it: its type, and what else is in the answer."""
@@ -48,7 +51,7 @@ class Aws(Service):
 
     def reset(self):
         super().reset()
-        self.counted.update({"calls": 0, "wru": 0, "rru": 0})
+        self.counted.update({"calls": 0, "wru": 0, "index_wru": 0, "rru": 0})
         for each in (*self._services.values(), self._bucket):
             each.reset()
 
@@ -197,8 +200,8 @@ class Table:
             reasons = [reason or {"Code": "None"} for reason in reasons]
             raise Refused("TransactionCanceledException", message, CancellationReasons=reasons)
         changed = [_changed(kind, action, item) for (kind, action), item in zip(actions, items, strict=True)]
-        for (_, action), item in zip(actions, changed, strict=True):
-            self._counted["wru"] += 2 * self._put(action.key, item)
+        for (_, action), before, after in zip(actions, items, changed, strict=True):
+            self._counted["wru"] += 2 * self._put(action.key, before, after)
         if asked.ClientRequestToken:
             self._transactions.add(asked.ClientRequestToken)
         return {}
@@ -209,7 +212,7 @@ class Table:
             self._counted["wru"] += self._units(action.key)
             shown = {"Item": item} if "Item" in reason else {}
             raise Refused("ConditionalCheckFailedException", reason["Message"], **shown)
-        self._counted["wru"] += self._put(action.key, _changed(kind, action, item))
+        self._counted["wru"] += self._put(action.key, item, _changed(kind, action, item))
         return {}
 
     def _read(self, key, *, consistent):
@@ -220,20 +223,32 @@ class Table:
         kept = self._items.get(key)
         return msgspec.json.decode(kept) if kept else None
 
-    def _put(self, key, item):
-        """Give what it costs: the units of the larger of the two, the item before and after."""
-        before = self._units(key)
-        if item is None:
+    def _put(self, key, before, after):
+        """Give what it costs: the units of the larger of the two."""
+        units_before = self._units(key)
+        if after is None:
             self._items.pop(key, None)
         else:
-            self._items[key] = msgspec.json.encode(item)
-        return max(before, self._units(key))
+            self._items[key] = msgspec.json.encode(after)
+        units_after = self._units(key)
+        for name in INDEXES:
+            was, now = _place(before, name), _place(after, name)
+            if was != now:  # taken out there, put in here
+                self._counted["index_wru"] += units_before * bool(was) + units_after * bool(now)
+            elif now and before != after:
+                self._counted["index_wru"] += units_after
+        return max(units_before, units_after)
 
     def _units(self, key, size=WRITE_UNIT):
         """Request units, one for each started `size` bytes of an item; of none it is one as well."""
         kept = self._items.get(key, b"")
         # As JSON it is never shorter.
         return 1 if len(kept) <= size else max(1, -(-_bytes(self._item(key)) // size))
+
+
+def _place(item, name):
+    """Where an index has an item; None where it has it not."""
+    return (item[name], item["updated_at"]) if item and name in item and "updated_at" in item else None
 
 
 def _changed(kind, action, item):

@@ -184,6 +184,17 @@ def test_units_go_by_started_kilobytes_and_twice_in_transactions(aws, dynamodb):
     }
 
 
+def test_an_item_that_moves_in_an_index_costs_it_two_writes_and_the_first_time_one(aws, dynamodb):
+    for state in ("SENDING", "ACCEPTED"):
+        item = {"pk": {"S": "k"}, "kind_state": {"S": state}, "loan_id": {"S": "L"}, "updated_at": {"S": "today"}}
+        dynamodb.put_item(TableName=TABLE, Item=item)
+    assert aws.counts()["index_wru"] == (1 + 1) + (2 + 1)  # of the same place in the other index one, for the state
+    dynamodb.put_item(TableName=TABLE, Item=item)
+    assert aws.counts()["index_wru"] == 5
+    dynamodb.put_item(TableName=TABLE, Item={"pk": {"S": "token"}})
+    assert aws.counts()["index_wru"] == 5
+
+
 def test_what_it_does_not_understand_it_refuses(dynamodb):
     with pytest.raises(dynamodb.exceptions.ClientError, match="ValidationException"):
         dynamodb.update_item(TableName=TABLE, Key={"pk": {"S": "k"}}, UpdateExpression="DELETE a :a")
