@@ -107,7 +107,7 @@ class _Key(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Action(msgspec.Struct, forbid_unknown_fields=True):
-    """A conditional write. What it holds besides its condition says which kind it is: with none of them, a delete."""
+    """A conditional write, alone or one of a transaction. What is in none of these fields is refused, not ignored."""
 
     TableName: str
     Key: _Key | None = None
