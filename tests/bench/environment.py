@@ -87,6 +87,11 @@ class Run:
         """Submissions in a second."""
         return self.submissions / self.wall
 
+    @property
+    def write_units(self) -> float:
+        """What DynamoDB writes, in the table and in its indexes."""
+        return self.aws["wru"] + self.aws["index_wru"]
+
 
 @dataclass(frozen=True)
 class Artefact:
@@ -239,7 +244,7 @@ def _textbook(build: Path, stack: Mapping[str, str]) -> Artefact:
 
 def _copy(build: Path, copy: Path, authority: str) -> Path:
     """The built artefact again, with one more certificate authority in the bundle that it brings."""
-    if not build.exists():
+    if not (build / "template.yaml").exists():  # SAM writes it when all the rest is there
         raise FileNotFoundError(f"there is no {build.relative_to(ROOT)}: `make bench` builds it")
     shutil.copytree(build, copy)
     for bundle in copy.glob("**/certifi/cacert.pem"):

@@ -121,7 +121,6 @@ class Textbook:
 
 def cold_starts(code, starts, at_a_time):
     """Fork environments with nothing in memory, so many at a time; each gets itself a token and ends."""
-    code.prepare()
     gc.freeze()
     checkpoint()
     reading, writing = os.pipe()
@@ -210,4 +209,5 @@ if __name__ == "__main__":
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     implementation, scenario, told = sys.argv[1:]
     code = {"kiva-relay": KivaRelay, "textbook": Textbook}[implementation]()
+    code.prepare()
     say({"cold_starts": cold_starts, "day": day, "refused": refused}[scenario](code, **json.loads(told)))
