@@ -1,0 +1,133 @@
+"""botocore's data as the layer ships it, held against the whole of it."""
+
+import ast
+import importlib.util
+import shutil
+from pathlib import Path
+
+import botocore
+import botocore.session
+import pytest
+from botocore import xform_name
+from botocore.exceptions import DataNotFoundError, UnknownServiceError
+from botocore.loaders import Loader
+
+ROOT = Path(__file__).parents[2]
+LAYER = ROOT / "layers" / "kiva_partner"
+
+SPEC = importlib.util.spec_from_file_location("cut_botocore", LAYER / "cut_botocore.py")
+cut_botocore = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(cut_botocore)
+OPERATIONS = cut_botocore.OPERATIONS
+
+REGIONS = ("us-east-1", "eu-central-1", "af-south-1", "us-gov-west-1", "cn-north-1")
+
+
+@pytest.fixture(scope="module")
+def cut_data(tmp_path_factory):
+    data = tmp_path_factory.mktemp("layer") / "data"
+    shutil.copytree(Path(botocore.__file__).parent / "data", data)
+    cut_botocore.cut(data)
+    return data
+
+
+@pytest.fixture
+def session(cut_data):
+    """A session that finds nothing but the cut data."""
+    session = stock_session()
+    session.register_component("data_loader", Loader([str(cut_data)], include_default_search_paths=False))
+    return session
+
+
+def stock_session():
+    session = botocore.session.Session()
+    session.set_credentials("id", "secret")
+    return session
+
+
+@pytest.mark.parametrize("service", OPERATIONS)
+def test_the_operations_in_use_are_as_they_were(service, session):
+    ours, theirs = session.get_service_model(service), stock_session().get_service_model(service)
+    assert set(ours.operation_names) == set(OPERATIONS[service])
+    assert ours.metadata == theirs.metadata
+    for name in OPERATIONS[service]:
+        assert of_operation(ours.operation_model(name)) == of_operation(theirs.operation_model(name))
+
+
+@pytest.mark.parametrize("region", REGIONS)
+@pytest.mark.parametrize("service", OPERATIONS)
+def test_clients_call_the_same_places(service, region, session):
+    ours, theirs = (each.create_client(service, region) for each in (session, stock_session()))
+    assert ours.meta.endpoint_url == theirs.meta.endpoint_url
+    assert ours.meta.partition == theirs.meta.partition
+    assert ours.meta.config.signature_version == theirs.meta.config.signature_version
+
+
+def test_pages_are_turned_as_before(session):
+    ours, theirs = (
+        each.get_paginator_model("s3").get_paginator("ListObjectsV2") for each in (session, stock_session())
+    )
+    assert ours == theirs
+
+
+def test_what_is_cut_is_a_tiny_part(cut_data):
+    assert sum(path.stat().st_size for path in cut_data.rglob("*")) < 250_000
+
+
+def test_a_service_that_is_not_there_is_named_with_those_that_are(session):
+    with pytest.raises(UnknownServiceError, match=r"'kinesis'.*dynamodb.*s3.*secretsmanager.*sqs.*ssm"):
+        session.create_client("kinesis", "us-east-1")
+
+
+def test_an_operation_that_is_not_there_is_no_method_of_the_client(session):
+    with pytest.raises(AttributeError, match="'DynamoDB' object has no attribute 'scan'"):
+        session.create_client("dynamodb", "us-east-1").scan  # noqa: B018
+
+
+def test_a_waiter_is_not_there(session):
+    with pytest.raises((ValueError, DataNotFoundError)):
+        session.create_client("s3", "us-east-1").get_waiter("bucket_exists")
+
+
+def test_the_layer_calls_no_operation_that_was_cut_away():
+    """Every method call of the layer's that could be one of these services' is one of the operations kept."""
+    theirs, kept = set(), set()
+    for service, names in OPERATIONS.items():
+        theirs |= {xform_name(name) for name in stock_session().get_service_model(service).operation_names}
+        kept |= {xform_name(name) for name in names}
+    assert (called() & theirs) - kept == set()
+
+
+def test_no_operation_is_kept_that_nobody_calls():
+    kept = {xform_name(name) for names in OPERATIONS.values() for name in names}
+    assert kept - called() == set()
+
+
+def called():
+    """Names of all methods that the layer calls, and of the pages that it turns."""
+    found = set()
+    for path in (LAYER / "kiva_partner").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                found.add(node.func.attr)
+                if node.func.attr == "get_paginator":
+                    found.add(node.args[0].value)
+    return found
+
+
+def of_operation(model):
+    """All that an operation says but its documentation, and all that its shapes say."""
+    own = {name: value for name, value in model._operation_model.items() if not name.startswith("documentation")}
+    errors = {shape.name: of_shape(shape) for shape in model.error_shapes}
+    return own | {"errors": errors, "input": of_shape(model.input_shape), "output": of_shape(model.output_shape)}
+
+
+def of_shape(shape, above=()):
+    if shape is None or shape.name in above:
+        return None
+    above = (*above, shape.name)
+    parts = dict(getattr(shape, "members", {})) | {
+        part: getattr(shape, part) for part in ("member", "key", "value") if hasattr(shape, part)
+    }
+    inside = {name: of_shape(part, above) for name, part in parts.items()}
+    return shape.name, shape.type_name, shape.serialization, shape.metadata, inside
