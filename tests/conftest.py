@@ -1,12 +1,14 @@
 """What all tiers share: AWS that costs nothing and reaches nobody, and a partner's settings."""
 
 import os
-from dataclasses import replace
+from copy import replace
+from threading import Lock
 from uuid import uuid4
 
 import boto3
 import pytest
 from moto import mock_aws
+from moto.dynamodb.models import DynamoDBBackend
 
 from deployment import BUCKET, ENVIRONMENT, create_table
 from fakes import FakeClock, Kiva
@@ -46,7 +48,15 @@ def two_columns(rules):
 
 
 @pytest.fixture
-def aws():
+def aws(monkeypatch):
+    """moto's AWS. It copies the table for a transaction and puts it back, so that two at once would lose one."""
+    one_at_a_time, transact = Lock(), DynamoDBBackend.transact_write_items
+
+    def transact_alone(self, *arguments):
+        with one_at_a_time:
+            return transact(self, *arguments)
+
+    monkeypatch.setattr(DynamoDBBackend, "transact_write_items", transact_alone)
     with mock_aws():
         yield
 

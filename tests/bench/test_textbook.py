@@ -6,7 +6,7 @@ Its source runs here, with the packages of the tests; what `sam build` makes of 
 import json
 import subprocess
 import sysconfig
-from dataclasses import replace
+from copy import replace
 from pathlib import Path
 
 import pytest

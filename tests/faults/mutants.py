@@ -52,7 +52,7 @@ MUTANTS = [
         "the reference is SQS's message id",
         "queues.py",
         "                    messages.append((record, message))\n",
-        "                    from dataclasses import replace\n"
+        "                    from copy import replace\n"
         "                    own = [\n"
         "                        replace(each, reference=f\"{record['messageId']}:{each.loan_id}\")\n"
         "                        for each in message.submissions\n"

@@ -7,7 +7,8 @@ import json
 import time
 from base64 import b64decode
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from copy import replace
+from dataclasses import dataclass, field
 from importlib import import_module
 from itertools import product
 from uuid import uuid4

@@ -4,7 +4,7 @@ Every call that leaves an environment passes a step before it is done and one af
 go on, the call may fail, or the environment may end. One thread and one clock, so that what is found is found again.
 """
 
-from dataclasses import replace
+from copy import replace
 from functools import cache
 
 from hypothesis import note

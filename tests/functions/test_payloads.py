@@ -1,7 +1,7 @@
 """The payload bucket, on moto's S3."""
 
 import json
-from dataclasses import replace
+from copy import replace
 
 import boto3
 import pytest

@@ -3,7 +3,7 @@ import json
 import string
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import replace
+from copy import replace
 from decimal import Decimal
 
 import pytest

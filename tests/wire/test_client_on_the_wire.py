@@ -4,7 +4,7 @@ import json
 import ssl
 import time
 from contextlib import contextmanager
-from dataclasses import replace
+from copy import replace
 from urllib.parse import parse_qs
 
 import pytest

@@ -10,9 +10,10 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from .client import Remaining
 from .errors import InvalidMessage, NotDecidable, NotSent, SubmissionError, Violation
@@ -30,8 +31,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """An HTTP answer. A body with a `title` and a `type` is a problem detail."""
 
     status: int
@@ -52,8 +52,7 @@ def content_type(body: Mapping[str, Any]) -> str:
     return "application/problem+json" if "title" in body else "application/json"
 
 
-@dataclass(frozen=True, slots=True)
-class Intake:
+class Intake(Struct, frozen=True):
     """What stands behind the API route of one kind."""
 
     kind: Kind

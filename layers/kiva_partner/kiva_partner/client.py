@@ -13,7 +13,6 @@ import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.cookiejar import DefaultCookiePolicy
@@ -54,23 +53,20 @@ Remaining = Callable[[], float]
 """Seconds that are left of the invocation."""
 
 
-@dataclass(frozen=True, slots=True)
-class DraftAnswer:
+class DraftAnswer(msgspec.Struct, frozen=True):
     """A draft was created; a person completes and publishes it in PA2."""
 
     loan_draft_uuid: str
 
 
-@dataclass(frozen=True, slots=True)
-class JournalsAnswer:
+class JournalsAnswer(msgspec.Struct, frozen=True):
     """Journals were archived; a person opens `confirm_url` and publishes them. None when the URL is not fit to show."""
 
     archive_id: str
     confirm_url: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """What Kiva found wrong with one row of a repayment report. `severity` is `error` or `warning`."""
 
     loan_id: str
@@ -79,16 +75,14 @@ class Problem:
     details: str
 
 
-@dataclass(frozen=True, slots=True)
-class RepaymentsAnswer:
+class RepaymentsAnswer(msgspec.Struct, frozen=True):
     """An upload was made; a person reviews and finalises it in PA2."""
 
     upload_id: str
     problems: tuple[Problem, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LoanPage:
+class LoanPage(msgspec.Struct, frozen=True):
     """One page of `GET loans`, rows as Kiva gives them, names in snake_case."""
 
     total_records: int

@@ -6,11 +6,10 @@ why stays with the submission. What went to Kiva in one call is decided together
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from .errors import InvalidMessage, NotDecidable, Violation
 from .ledger import Ledger, Outcome, Row, State
@@ -56,8 +55,7 @@ def parse_decision(body: str) -> Decision:
     return decision
 
 
-@dataclass(frozen=True, slots=True)
-class Decisions:
+class Decisions(Struct, frozen=True):
     """Puts decisions into effect."""
 
     ledger: Ledger

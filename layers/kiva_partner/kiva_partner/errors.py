@@ -4,16 +4,16 @@ No text in here ever holds a borrower's data, a token or a secret: errors end up
 API answers. They name fields, statuses and settings.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 
 class SubmissionError(Exception):
     """Anything that keeps a submission from being accepted by Kiva."""
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(Struct, frozen=True):
     """One broken rule: `path` is the field (`$.entreps[0].amount`), `rule` what it must be. Never the value."""
 
     path: str

@@ -6,9 +6,10 @@ Everything here is conditional on what the ledger says at that moment, so it may
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from .client import KivaClient, Remaining
 from .decisions import Choice, Decision, Decisions, decidable_at
@@ -34,8 +35,7 @@ MOST_ATTEMPTS = 3
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Housekeeping:
+class Housekeeping(Struct, frozen=True):
     """One run does each of these once, in this order."""
 
     settings: Settings

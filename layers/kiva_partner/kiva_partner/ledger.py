@@ -13,12 +13,13 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cache
 from itertools import batched
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from msgspec import Struct, field
 
 from .dynamodb import plain, typed
 from .errors import InvalidMessage, Violation
@@ -65,8 +66,7 @@ _FREE_AGAIN = (
 _FREE_AGAIN_VALUES = {":rejected": State.REJECTED, ":abandoned": State.ABANDONED}
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Struct, frozen=True):
     """What an attempt came to. Holds no borrower's data: Kiva's references and masked texts only.
 
     `retry_after` (seconds) and `misconfigured` are for whoever handles the attempt; they are not written down.
@@ -93,8 +93,7 @@ class Outcome:
         return {name: value for name, value in known.items() if value}
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """A submission as the ledger knows it. Times are UTC, ISO 8601; `lease_until` is in epoch seconds.
 
     `call_id` is the call that its last claim was for, `payload` the key under which an UNKNOWN one is kept, `requeue`
@@ -144,8 +143,7 @@ class ClaimResult(StrEnum):
     """DynamoDB gave no answer, and our claim is not to be seen: nothing is sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(Struct, frozen=True):
     """Some rows, and where the next page begins (None on the last)."""
 
     rows: list[Row]

@@ -8,7 +8,6 @@ follow Kiva's Partner API (partner portal: "Draft loans", "Post journals", "Repo
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
@@ -175,8 +174,7 @@ SCHEMAS: dict[Kind, type[LoanDraft | JournalUpdates | Repayments]] = {
 # --- what becomes of it -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
+class Submission(Struct, frozen=True):
     """One thing that Kiva must take once.
 
     `content` is the JSON object as Kiva gets it (for a draft without its photo when `photo` is set), `fingerprint` a
@@ -195,8 +193,7 @@ class Submission:
     client_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """A valid message: its `reference` names it as a whole, its submissions each have one of their own."""
 
     kind: Kind
@@ -493,7 +490,7 @@ def _as_is(value: object) -> object:
 
 def to_text(submission: Submission) -> bytes:
     """A submission as JSON, to be read by `from_text` when it is to be sent again."""
-    return encode({name: getattr(submission, name) for name in Submission.__slots__ if name != "photo"})
+    return encode({name: getattr(submission, name) for name in Submission.__struct_fields__ if name != "photo"})
 
 
 def from_text(text: str) -> Submission:

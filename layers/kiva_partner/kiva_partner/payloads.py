@@ -4,8 +4,9 @@ All of it lies encrypted in one bucket of the stack, each sort below a prefix of
 """
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from .errors import InvalidMessage, Violation
 from .messages import Kind, Photo, Submission, from_text, to_text
@@ -21,8 +22,7 @@ DEAD_LETTER_PREFIX = "dead-letters/"
 _KEY = re.compile(rf"{UNKNOWN_PREFIX}([a-z_]+)/([A-Za-z0-9._~:-]+)/([0-9a-f]{{16}})")
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(Struct, frozen=True):
     """Where a submission of unknown outcome is kept. Its content is part of it: a reference can be used again."""
 
     kind: Kind

@@ -9,9 +9,10 @@ import json
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from itertools import batched, islice
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from .client import Remaining
 from .errors import InvalidMessage, Misconfigured, NotSent, Violation
@@ -95,8 +96,7 @@ class Queues:
         return max(1, int(min(at_least + self._jitter(0, longest), LONGEST_WAIT)))
 
 
-@dataclass(frozen=True, slots=True)
-class Consumer:
+class Consumer(Struct, frozen=True):
     """What stands behind the queue of one kind."""
 
     kind: Kind

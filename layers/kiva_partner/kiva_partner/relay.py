@@ -12,10 +12,12 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from copy import replace
 from enum import StrEnum
 from itertools import batched, chain
 from typing import Any
+
+from msgspec import Struct
 
 from .breaker import FIRST_PAUSE, Breaker
 from .client import RECORD_SECONDS, KivaClient, KivaSession, Problem, Remaining
@@ -52,8 +54,7 @@ class Verdict(StrEnum):
     """A person: it cannot be sent as it is (the photo it names is missing or is no photo)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(Struct, frozen=True):
     """What became of one submission in this pass.
 
     `retry_after` are the seconds that one to come AGAIN should wait at least. `new` tells an outcome of this pass from
@@ -76,16 +77,14 @@ Outcomes = list[tuple[Submission, Outcome]]
 """What became of submissions that were sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Call(Struct, frozen=True):
     """Submissions that go to Kiva together."""
 
     id: str
     submissions: list[Submission]
 
 
-@dataclass(frozen=True, slots=True)
-class _Wave:
+class _Wave(Struct, frozen=True):
     """Calls that are claimed together, and what for making them is at hand in this invocation."""
 
     kiva: KivaSession

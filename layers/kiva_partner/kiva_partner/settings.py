@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from .errors import Misconfigured
 
@@ -40,8 +41,7 @@ class UnknownPolicy(StrEnum):
     """It is sent again after the settling time, and may be at Kiva twice."""
 
 
-@dataclass(frozen=True, slots=True)
-class PartnerRules:
+class PartnerRules(Struct, frozen=True):
     """What Kiva and the partner agreed on, as far as it decides whether a message is valid.
 
     `needs_client_id` is PA2's three-column CSV format (PA2 > Account > Profile); `max_image_bytes` counts the
@@ -53,8 +53,7 @@ class PartnerRules:
     max_image_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """Everything that differs between stages and partners. Times in seconds, sizes in bytes, no trailing slashes."""
 
     environment: str

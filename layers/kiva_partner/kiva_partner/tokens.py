@@ -15,10 +15,10 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
+from msgspec import Struct
 
 from .errors import Misconfigured, NotSent
 from .settings import Settings
@@ -53,26 +53,30 @@ _TOKEN_SYNTAX = re.compile(r"[-A-Za-z0-9._~+/]+=*")  # RFC 6750 §2.1; keeps CR 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Struct, frozen=True):
     """An access token; `repr` hides it. Times are epoch seconds."""
 
-    value: str = field(repr=False)
+    value: str
     scopes: frozenset[str]
     obtained_at: float
     expires_at: float
+
+    def __repr__(self) -> str:
+        return f"Token(scopes={sorted(self.scopes)}, obtained_at={self.obtained_at}, expires_at={self.expires_at})"
 
     def lasts(self, window: float, now: float) -> bool:
         """Whether more than `window` seconds are left."""
         return self.expires_at - now > window
 
 
-@dataclass(frozen=True, slots=True)
-class Credentials:
+class Credentials(Struct, frozen=True):
     """What PA2 > Account > API Access shows; `repr` hides the secret."""
 
     client_id: str
-    client_secret: str = field(repr=False)
+    client_secret: str
+
+    def __repr__(self) -> str:
+        return f"Credentials(client_id={self.client_id!r})"
 
 
 class TokenStore(Protocol):
@@ -323,7 +327,7 @@ class TokenProvider:
         return token
 
 
-class _Answer(msgspec.Struct):
+class _Answer(Struct):
     """RFC 6749 §5.1, with Kiva's `partnerId`."""
 
     access_token: str
