@@ -25,7 +25,7 @@ from kiva_partner.queues import Consumer, Queues
 from kiva_partner.settings import Settings
 
 INVOCATION_SECONDS = 300
-VISIBILITY = 1800
+VISIBILITY = 1860
 MOST_RECEIVES = 6
 """So few that messages do reach the dead letters by being received too often."""
 

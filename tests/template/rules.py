@@ -60,8 +60,9 @@ def every_function_has_its_own_role(template: Template) -> Iterator[str]:
 def messages_stay_hidden_while_a_function_has_them(template: Template) -> Iterator[str]:
     for name, mapping, queue in _mappings(template):
         timeout = of_type(template, "AWS::Lambda::Function")[named(mapping["FunctionName"])]["Timeout"]
-        if queue["VisibilityTimeout"] < 6 * timeout + mapping["MaximumBatchingWindowInSeconds"]:
-            yield f"{name}: the visibility timeout is less than 6 x {timeout} s and the batching window"
+        longest = _limit(template, mapping["MaximumBatchingWindowInSeconds"], "MaxValue")
+        if queue["VisibilityTimeout"] < 6 * timeout + longest:
+            yield f"{name}: the visibility timeout is less than 6 x {timeout} s and the longest batching window"
 
 
 def one_bad_message_does_not_bring_its_batch_back(template: Template) -> Iterator[str]:
@@ -85,7 +86,8 @@ def every_queue_has_a_valve_towards_kiva(template: Template) -> Iterator[str]:
 
 def large_batches_have_a_window(template: Template) -> Iterator[str]:
     for name, mapping, _ in _mappings(template):
-        if mapping["BatchSize"] > 10 and not mapping["MaximumBatchingWindowInSeconds"]:
+        largest = _limit(template, mapping["BatchSize"], "MaxValue")
+        if largest > 10 and not _limit(template, mapping["MaximumBatchingWindowInSeconds"], "MinValue"):
             yield f"{name}: AWS refuses batches of more than 10 without a window"
 
 
@@ -342,6 +344,12 @@ def _mappings(template: Template) -> Iterator[tuple[str, dict[str, Any], dict[st
     queues = of_type(template, "AWS::SQS::Queue")
     for name, mapping in of_type(template, "AWS::Lambda::EventSourceMapping").items():
         yield name, mapping, queues[named(mapping["EventSourceArn"]).removesuffix(".Arn")]
+
+
+def _limit(template: Template, value: Any, limit: str) -> int:
+    """A number, or how small or large the parameter may be that gives it."""
+    number: int = template["Parameters"][named(value)][limit] if isinstance(value, dict) else value
+    return number
 
 
 def _behind_queues(template: Template) -> set[str]:

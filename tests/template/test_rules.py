@@ -119,12 +119,17 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     (
         rules.messages_stay_hidden_while_a_function_has_them,
         "a second too short",
-        lambda it: of(it, "LoanDraftsQueue").update(VisibilityTimeout=1799),
+        lambda it: of(it, "LoanDraftsQueue").update(VisibilityTimeout=1859),
     ),
     (
         rules.messages_stay_hidden_while_a_function_has_them,
         "the batching window forgotten",
         lambda it: of(it, "RepaymentsQueue").update(VisibilityTimeout=1800),
+    ),
+    (
+        rules.messages_stay_hidden_while_a_function_has_them,
+        "a window that may be longer",
+        lambda it: it["Parameters"]["JournalUpdatesBatchingWindowSeconds"].update(MaxValue=61),
     ),
     (
         rules.messages_stay_hidden_while_a_function_has_them,
@@ -155,6 +160,11 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
         rules.large_batches_have_a_window,
         "1,000 messages at once",
         lambda it: of(it, "RepaymentsFromQueue").update(MaximumBatchingWindowInSeconds=0),
+    ),
+    (
+        rules.large_batches_have_a_window,
+        "no window allowed, and batches of 100",
+        lambda it: it["Parameters"]["LoanDraftsBatchingWindowSeconds"].update(MinValue=0),
     ),
     (
         rules.every_queue_has_its_own_dead_letter_queue,
