@@ -59,8 +59,10 @@ class Bucket:
     def __init__(self):
         self.kept = {}
         self.broken = False
+        self.loaded = 0
 
     def load_photo(self, photo):
+        self.loaded += 1
         if photo.s3_key == "photos/missing":
             raise InvalidMessage(Violation("$.photo.s3_key", "names no object"))
         return PHOTO
@@ -195,7 +197,50 @@ def test_settled_stays_settled_when_the_time_runs_out_and_the_rest_comes_again(r
     assert verdicts.count(Verdict.AGAIN) == 6 - len(kiva.sent)
 
 
+def test_what_was_claimed_and_is_spared_goes_back(relay, kiva, ledger, rules):
+    kiva.answers = [(429, {"Retry-After": "7"})]
+    results = relay(parallel_calls=1).submit(Kind.LOAN_DRAFT, drafts(rules, *"abc"), lambda: 290)
+    assert len(kiva.sent) == 1
+    rows = [ledger.read(Kind.LOAN_DRAFT, each) for each in "abc"]
+    assert [(row.state, row.attempts) for row in rows] == [(State.RETRY, 1)] * 3
+    assert {result.verdict for result in results.values()} == {Verdict.AGAIN}
+    assert set(states(relay().submit(Kind.LOAN_DRAFT, drafts(rules, *"abc"), lambda: 290)).values()) == {State.ACCEPTED}
+
+
+def test_a_breaker_that_cannot_be_told_costs_no_outcome(relay, kiva, ledger, rules, monkeypatch):
+    def broken(*_, **__):
+        raise TimeoutError("DynamoDB")
+
+    monkeypatch.setattr(Breaker, "note", broken)
+    results = relay(parallel_calls=1).submit(Kind.LOAN_DRAFT, drafts(rules, *"abc"), lambda: 290)
+    assert ledger.read(Kind.LOAN_DRAFT, "a").state is State.ACCEPTED
+    assert len(kiva.sent) == 1
+    assert [results[each].verdict for each in "abc"] == [Verdict.STANDS, Verdict.AGAIN, Verdict.AGAIN]
+    assert ledger.read(Kind.LOAN_DRAFT, "b").state is State.RETRY
+
+
 # --- packing ------------------------------------------------------------------------------------------------------
+
+
+def test_drafts_are_claimed_and_settled_fifty_at_a_time(relay, kiva, rules, table):
+    transactions = []
+    table.meta.events.register("before-call.dynamodb.TransactWriteItems", lambda **_: transactions.append(1))
+    loans = [f"L-{number}" for number in range(120)]
+    relay(parallel_calls=4).submit(Kind.LOAN_DRAFT, drafts(rules, *loans), lambda: 290)
+    assert len(kiva.sent) == 120
+    assert len(transactions) == 2 * 3
+
+
+@pytest.mark.parametrize(("per_call", "waves"), [(1, 2), (20, 2), (60, 1)])
+def test_lists_are_claimed_together_up_to_as_many_calls_as_run_at_a_time(relay, kiva, rules, table, per_call, waves):
+    transactions = []
+    table.meta.events.register("before-call.dynamodb.TransactWriteItems", lambda **_: transactions.append(1))
+    loans = [f"L-{number}" for number in range(60)]
+    relay(parallel_calls=1, journals_per_call=per_call).submit(
+        Kind.JOURNAL_UPDATE, journals(rules, *loans), lambda: 290
+    )
+    assert len(kiva.sent) == -(-60 // per_call)
+    assert len(transactions) == 2 * waves
 
 
 def test_repayments_are_packed_into_as_few_calls_as_they_fit(relay, kiva, rules):
@@ -526,6 +571,18 @@ def test_a_photo_beside_the_message_is_put_into_the_draft(relay, kiva, rules):
     relay().submit(Kind.LOAN_DRAFT, drafts(rules, "L-1", photo={"s3_key": "photos/1.png"}), lambda: 290)
     assert kiva.sent[0][1]["image_encoded"] == PHOTO
     assert "photo" not in kiva.sent[0][1]
+
+
+def test_never_more_photos_lie_in_memory_than_calls_are_made_at_a_time(relay, kiva, bucket, rules):
+    loaded = []
+    kiva.while_posting = lambda: loaded.append(bucket.loaded)
+    loans = [f"L-{number}" for number in range(9)]
+    photo = {"s3_key": "photos/1.png"}
+    relay(parallel_calls=2).submit(
+        Kind.LOAN_DRAFT, [*drafts(rules, *loans, photo=photo), *drafts(rules, "L")], lambda: 290
+    )
+    assert len(kiva.sent) == 10
+    assert all(seen <= (number // 2 + 1) * 2 for number, seen in enumerate(loaded))
 
 
 def test_a_missing_photo_claims_nothing_and_its_neighbours_go(relay, kiva, ledger, rules):
