@@ -39,10 +39,12 @@ test: setup ## run all tests: unit, functions, template, sandbox, faults in shor
 faults: setup ## fail, kill, duplicate and race it in every way, in full, and print what was lost or doubled
 	@$(LOCALLY) FAULTS=whole $(PYTHON) -m pytest tests/faults
 
-bench: build ## compare calls, CPU, memory and cold starts with what most would write, and with the goals: 5 min
-	@PATH="$(CURDIR)/.venvs/uv/bin:$$PATH" $(SAM) build --cached --template tests/bench/textbook/template.yaml \
-	  --build-dir .aws-sam/textbook/build --cache-dir .aws-sam/textbook/cache \
-	  --parameter-overrides Architecture=$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64)
+bench: setup ## compare calls, CPU, memory and cold starts with what most would write, and with the goals: 5 min
+	@mkdir -p .local && echo 'Building both …' >&2
+	@{ $(MAKE) build && PATH="$(CURDIR)/.venvs/uv/bin:$$PATH" $(SAM) build --cached \
+	  --template tests/bench/textbook/template.yaml --build-dir .aws-sam/textbook/build --cache-dir .aws-sam/textbook/cache \
+	  --parameter-overrides Architecture=$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64); \
+	  } >.local/bench_build.log 2>&1 || { cat .local/bench_build.log; exit 1; }
 	@$(LOCALLY) MPLCONFIGDIR=.local/matplotlib PYTHONPATH=tests:. $(PYTHON) -m bench
 
 check: setup ## lint, format, types and the template, without running anything

@@ -6,7 +6,8 @@ The keys are what the modules that measure return, each from the function that _
   `dict[str, environment.Figure]`. What could not be measured is a Figure of None whose `detail["why"]` says why.
 * `detail` of what was timed holds `ratio_min` and `ratio_median`: how many times better ours was in the rounds in turn.
 * `scale.measure` gives one more, SCALE: a Figure of None, in whose detail `ours` and `textbook` are lists of
-  `{"records", "cpu_ms", "kiva_calls", "aws_calls", "wru", "rru": of one record, "wall_seconds", "memory_mb"}`.
+  `{"records", "cpu_ms", "kiva_calls", "aws_calls", "wru", "rru": of one record, "wall_seconds", "memory_mb"}`;
+  write units are the table's and its indexes'.
 
 What else they return is kept in the JSON.
 """

@@ -62,7 +62,7 @@ def failures(figures: Figures) -> Iterator[str]:
             yield f"{goal.metric}: nothing has measured it"
         elif goal.gate and met(goal, figures[goal.metric]) is False:
             figure = figures[goal.metric]
-            better = f" ({_better(goal, figure)})" if goal.times else ""
+            better = f" ({_times(ratio(goal, figure) or 0)})" if goal.times else ""
             yield f"{goal.metric}: {_number(figure.ours, goal)}{better}, but the goal is {_wanted(goal)}"
 
 
@@ -131,7 +131,8 @@ def _better(goal: Goal, figure: Figure) -> str:
     median, least = ratio(goal, figure), figure.detail.get("ratio_min")
     if median is None:
         return "-"
-    return f"{_times(median)} (min {_times(least)})" if least is not None else _times(median)
+    shown = f"{_times(median)} (min {_times(least)})" if least is not None else _times(median)
+    return f"[yellow]{shown}[/]" if median < 1 else shown
 
 
 def _times(value: float) -> str:
