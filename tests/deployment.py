@@ -36,7 +36,7 @@ ENVIRONMENT = {
 
 def create_table(dynamodb):
     """Make the ledger table as the template makes it."""
-    names = ("pk", "kind_state", "loan_id", "updated_at")
+    names = ("pk", "kind_state", "loan_id", "created_at", "updated_at")
     dynamodb.create_table(
         TableName=TABLE,
         BillingMode="PAY_PER_REQUEST",
@@ -47,10 +47,13 @@ def create_table(dynamodb):
                 "IndexName": index,
                 "KeySchema": [
                     {"AttributeName": name, "KeyType": "HASH"},
-                    {"AttributeName": "updated_at", "KeyType": "RANGE"},
+                    {"AttributeName": time, "KeyType": "RANGE"},
                 ],
-                "Projection": {"ProjectionType": "ALL"},
+                "Projection": {"ProjectionType": projection},
             }
-            for index, name in (("by_state", "kind_state"), ("by_loan", "loan_id"))
+            for index, name, time, projection in (
+                ("by_state", "kind_state", "updated_at", "ALL"),
+                ("by_loan", "loan_id", "created_at", "KEYS_ONLY"),
+            )
         ],
     )

@@ -30,8 +30,8 @@ TRANSACTION_SIZE = 100
 WRITE_UNIT, READ_UNIT = 1024, 4096
 """Bytes of an item that one request unit is good for."""
 
-INDEXES = ("kind_state", "loan_id")
-"""What the ledger table's indexes go by, each together with `updated_at`; both hold whole items."""
+INDEXES = {"kind_state": ("updated_at", True), "loan_id": ("created_at", False)}
+"""What the ledger table's indexes go by, what besides, and whether they hold whole items or their keys alone."""
 
 
 class Refused(Exception):
@@ -231,11 +231,12 @@ class Table:
         else:
             self._items[key] = msgspec.json.encode(after)
         units_after = self._units(key)
-        for name in INDEXES:
-            was, now = _place(before, name), _place(after, name)
+        for name, (time, whole) in INDEXES.items():
+            was, now = _place(before, name, time), _place(after, name, time)
             if was != now:  # taken out there, put in here
-                self._counted["index_wru"] += units_before * bool(was) + units_after * bool(now)
-            elif now and before != after:
+                self._counted["index_wru"] += (units_before if whole else 1) * bool(was)
+                self._counted["index_wru"] += (units_after if whole else 1) * bool(now)
+            elif now and whole and before != after:
                 self._counted["index_wru"] += units_after
         return max(units_before, units_after)
 
@@ -246,9 +247,9 @@ class Table:
         return 1 if len(kept) <= size else max(1, -(-_bytes(self._item(key)) // size))
 
 
-def _place(item, name):
+def _place(item, name, time):
     """Where an index has an item; None where it has it not."""
-    return (item[name], item["updated_at"]) if item and name in item and "updated_at" in item else None
+    return (item[name], item[time]) if item and name in item and time in item else None
 
 
 def _changed(kind, action, item):

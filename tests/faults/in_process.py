@@ -13,6 +13,9 @@ from faults.expressions import Invalid, check_substitutes, condition, update
 
 TRANSACTION_SIZE = 100
 
+INDEXES = {"kind_state": ("updated_at", True), "loan_id": ("created_at", False)}
+"""What each goes by besides, and whether it holds whole items or their keys alone."""
+
 
 class ConditionalCheckFailedException(Exception):
     """The item was not as the condition wants it."""
@@ -67,16 +70,19 @@ class DynamoDb:
         ExclusiveStartKey=None,  # noqa: N803
         **_,
     ):
-        """Rows of an index with one value of its key, the latest change first: the only query that the layer makes."""
+        """Items of an index with one value of its key, the latest first: the only query that the layer makes."""
         (name,), (value,) = ExpressionAttributeNames.values(), ExpressionAttributeValues.values()
+        time, whole = INDEXES[name]
+        keys = ("pk", name, time)
         with self._lock:
             found = [copy.deepcopy(item) for item in self._items.values() if item.get(name) == value]
-        found.sort(key=_place, reverse=True)
+        found.sort(key=lambda item: _place(item, time), reverse=True)
         if ExclusiveStartKey:
-            found = [item for item in found if _place(item) < _place(ExclusiveStartKey)]
-        answer = {"Items": found[:Limit]}
+            found = [item for item in found if _place(item, time) < _place(ExclusiveStartKey, time)]
+        shown = found if whole else [{key: item[key] for key in keys} for item in found]
+        answer = {"Items": shown[:Limit]}
         if Limit and len(found) > Limit:
-            answer["LastEvaluatedKey"] = {key: found[Limit - 1][key] for key in ("pk", name, "updated_at")}
+            answer["LastEvaluatedKey"] = {key: found[Limit - 1][key] for key in keys}
         return answer
 
     def put_item(self, *, Item, **parameters):  # noqa: N803
@@ -137,8 +143,8 @@ def _substitutes(parameters):
     return parameters.get("ExpressionAttributeNames", {}), parameters.get("ExpressionAttributeValues", {})
 
 
-def _place(item):
-    return item["updated_at"]["S"], item["pk"]["S"]
+def _place(item, time):
+    return item[time]["S"], item["pk"]["S"]
 
 
 class S3:

@@ -365,27 +365,7 @@ class Ledger:
 
     def read_all(self, kind: Kind, references: Sequence[str]) -> dict[str, Row]:
         """Many submissions, as of now, in the order asked for; those without a row are left out."""
-        rows: dict[str, Row] = {}
-        for some in batched(dict.fromkeys(references), 100):
-            wanted: Any = {
-                self._table: {
-                    "Keys": [{"pk": {"S": self._key(kind, reference)}} for reference in some],
-                    "ConsistentRead": True,
-                }
-            }
-            for attempt in range(ATTEMPTS):
-                answer = self._client().batch_get_item(RequestItems=wanted)
-                for item in answer["Responses"].get(self._table, []):
-                    row = _row(plain(item))
-                    rows[row.reference] = row
-                wanted = answer.get("UnprocessedKeys")
-                if not wanted:
-                    break
-                self._sleep(BACKOFF_SECONDS * 2**attempt)
-            else:
-                raise TimeoutError("DynamoDB leaves keys of a BatchGetItem unprocessed")
-        # DynamoDB answers in any order it likes.
-        return {reference: rows[reference] for reference in references if reference in rows}
+        return {row.reference: row for row in self._get_all([self._key(kind, reference) for reference in references])}
 
     def every(self, kind: Kind, state: State) -> Iterator[Row]:
         """All submissions of a kind in a state, the latest change first (an index: up to a second behind)."""
@@ -400,11 +380,16 @@ class Ledger:
     def list_by_state(self, kind: Kind, state: State, *, limit: int = 100, cursor: str | None = None) -> Page:
         """Submissions of a kind in a state, the latest change first (an index: up to a second behind)."""
         start = _start_of(cursor) if cursor else None
-        return self._query("by_state", "kind_state", f"{self._scope}#{kind}#{state}", limit, start)
+        items, cursor = self._query("by_state", "kind_state", f"{self._scope}#{kind}#{state}", limit, start)
+        return Page([_row(plain(item)) for item in items], cursor)
 
     def list_by_loan(self, loan_id: str, *, limit: int = 100) -> list[Row]:
-        """Submissions of one loan, the latest change first (an index: up to a second behind)."""
-        return self._query("by_loan", "loan_id", f"{self._scope}#{loan_id}", limit, None).rows
+        """Submissions of one loan as of now, the newest first; one of the last second may still be missing.
+
+        The index holds keys alone and goes by the time of creation, so that what becomes of a row costs nothing there.
+        """
+        items, _ = self._query("by_loan", "loan_id", f"{self._scope}#{loan_id}", limit, None)
+        return self._get_all([item["pk"]["S"] for item in items])
 
     def write_receipt(self, message: Message) -> None:
         """Remember which submissions a message of the API held, so that its Location can answer for all of them."""
@@ -426,7 +411,26 @@ class Ledger:
         answer = self._client().get_item(TableName=self._table, Key={"pk": {"S": key}}, ConsistentRead=True)
         return plain(answer["Item"]) if "Item" in answer else None
 
-    def _query(self, index: str, name: str, value: str, limit: int, start: dict[str, Any] | None) -> Page:
+    def _get_all(self, keys: Sequence[str]) -> list[Row]:
+        """The rows that there are, in the order of their keys."""
+        found: dict[str, Row] = {}
+        for some in batched(dict.fromkeys(keys), 100):
+            wanted: Any = {self._table: {"Keys": [{"pk": {"S": key}} for key in some], "ConsistentRead": True}}
+            for attempt in range(ATTEMPTS):
+                answer = self._client().batch_get_item(RequestItems=wanted)
+                found |= {item["pk"]["S"]: _row(plain(item)) for item in answer["Responses"].get(self._table, [])}
+                wanted = answer.get("UnprocessedKeys")
+                if not wanted:
+                    break
+                self._sleep(BACKOFF_SECONDS * 2**attempt)
+            else:
+                raise TimeoutError("DynamoDB leaves keys of a BatchGetItem unprocessed")
+        # DynamoDB answers in any order it likes.
+        return [found[key] for key in keys if key in found]
+
+    def _query(
+        self, index: str, name: str, value: str, limit: int, start: dict[str, Any] | None
+    ) -> tuple[list[dict[str, Any]], str | None]:
         more: Any = {"ExclusiveStartKey": start} if start else {}
         answer = self._client().query(
             TableName=self._table,
@@ -440,7 +444,7 @@ class Ledger:
         )
         last = answer.get("LastEvaluatedKey")
         cursor = base64.urlsafe_b64encode(json.dumps(last).encode()).decode() if last else None
-        return Page([_row(plain(item)) for item in answer["Items"]], cursor)
+        return answer["Items"], cursor
 
     def _end(self, target: Submission | Row, outcome: Outcome) -> dict[str, Any]:
         """For `_update`: the outcome, and where it is the last one what ends with it."""
