@@ -12,8 +12,8 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from itertools import count
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from itertools import chain, count
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 from statistics import median
@@ -51,7 +51,8 @@ def instructions(on: Stage) -> dict[str, Figure]:
         return {metric: Figure(None, None, why) for metric in INSTRUCTIONS}
     on.latency(kiva=0, aws=0)
     _submit(on, on.ours)  # fetches the token that the next ones find
-    with ThreadPoolExecutor(2) as two:  # one for each core: nothing that others do changes what is counted
+    two = ThreadPoolExecutor(2)  # one for each core: nothing that others do changes what is counted
+    try:
         counted = {
             metric: [
                 two.submit(_count, valgrind, artefact, step) if artefact.name in whose else None
@@ -59,6 +60,9 @@ def instructions(on: Stage) -> dict[str, Figure]:
             ]
             for metric, (step, whose) in INSTRUCTIONS.items()
         }
+        wait(filter(None, chain.from_iterable(counted.values())), return_when=FIRST_EXCEPTION)
+    finally:
+        two.shutdown(cancel_futures=True)  # after one has failed, or somebody has pressed Ctrl-C
     figures = {}
     for metric, (step, _) in INSTRUCTIONS.items():
         textbook, ours = (each and each.result() for each in counted[metric])
