@@ -63,6 +63,7 @@ def _running(url: str, module: str, *arguments: str) -> Iterator[Stub]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(_TESTS)},
+        process_group=0,  # Ctrl-C is for whoever runs it, who then stops it
         text=True,
     ) as process:
         try:
