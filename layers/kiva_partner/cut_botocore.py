@@ -58,8 +58,7 @@ def _cut_model(model: dict[str, Any], operations: Iterable[str]) -> dict[str, An
         if name not in shapes:
             shapes[name] = model["shapes"][name]
             waiting += _shapes_in(shapes[name])
-    without_words: dict[str, Any] = _undocumented({**model, "operations": kept, "shapes": shapes})
-    return without_words
+    return {**model, "operations": _undocumented(kept), "shapes": _undocumented(shapes)}
 
 
 def _shapes_in(value: object) -> Iterator[str]:

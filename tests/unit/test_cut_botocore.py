@@ -3,12 +3,15 @@
 import ast
 import importlib.util
 import shutil
+from functools import cache
 from pathlib import Path
 
 import botocore
 import botocore.session
 import pytest
 from botocore import xform_name
+from botocore.awsrequest import AWSResponse
+from botocore.config import Config
 from botocore.exceptions import DataNotFoundError, UnknownServiceError
 from botocore.loaders import Loader
 
@@ -31,15 +34,21 @@ def cut_data(tmp_path_factory):
     return data
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def session(cut_data):
     """A session that finds nothing but the cut data."""
-    session = stock_session()
+    session = new_session()
     session.register_component("data_loader", Loader([str(cut_data)], include_default_search_paths=False))
     return session
 
 
+@cache
 def stock_session():
+    """One that finds all of it."""
+    return new_session()
+
+
+def new_session():
     session = botocore.session.Session()
     session.set_credentials("id", "secret")
     return session
@@ -61,6 +70,49 @@ def test_clients_call_the_same_places(service, region, session):
     assert ours.meta.endpoint_url == theirs.meta.endpoint_url
     assert ours.meta.partition == theirs.meta.partition
     assert ours.meta.config.signature_version == theirs.meta.config.signature_version
+
+
+ARGUMENTS = {
+    "Bucket": "payloads",
+    "Body": b"1",
+    "QueueUrl": "https://sqs.us-east-1.amazonaws.com/1/queue",
+    "Entries": [{"Id": "0", "ReceiptHandle": "handle", "VisibilityTimeout": 1}],
+    "TransactItems": [],
+    "RequestItems": {},
+    "Item": {},
+}
+
+
+@pytest.mark.parametrize(("service", "name"), [(each, name) for each, names in OPERATIONS.items() for name in names])
+def test_every_operation_sends_the_same_request(service, name, session):
+    ours, theirs = (request(each, service, name) for each in (session, stock_session()))
+    assert ours == theirs
+
+
+def request(session, service, name):
+    """What the operation sends, but for what says when."""
+    client = session.create_client(service, "us-east-1", config=Config(parameter_validation=False))
+    sent = []
+
+    def answer(request, **_):
+        body = request.body.read() if hasattr(request.body, "read") else request.body
+        sent.append((request.method, request.url, body, set(request.headers)))
+        return AWSResponse(request.url, 200, {}, Empty())
+
+    client.meta.events.register(f"before-send.{service}.{name}", answer)
+    shape = client.meta.service_model.operation_model(name).input_shape
+    once = {"ClientRequestToken"} & set(shape.members)
+    key = {"Key": {"pk": {"S": "1"}}} if service == "dynamodb" else {}
+    getattr(client, xform_name(name))(**{it: (ARGUMENTS | key).get(it, it) for it in {*shape.required_members, *once}})
+    return sent
+
+
+class Empty:
+    def stream(self):
+        yield b""
+
+    def read(self, *_):
+        return b""
 
 
 def test_pages_are_turned_as_before(session):
