@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -134,18 +134,38 @@ class Worker:
         self._process.communicate()
 
     def invoke(self, invocations: int, messages: int) -> Run:
-        """Have it work. Raises RuntimeError unless Kiva's stub got exactly what was sent."""
-        kiva, aws = self._stage.kiva.counts(), self._stage.aws.counts()
+        """Have it work. Raises as `invoke_all`."""
+        return invoke_all(self._stage, [self], invocations, messages)
+
+    def begin(self, invocations: int, messages: int) -> None:
+        """Tell it what to do."""
         self._process.stdin.write(json.dumps({"invocations": invocations, "messages": messages}) + "\n")
         self._process.stdin.flush()
+
+    def end(self) -> dict[str, float]:
+        """Wait until it is done."""
         answer = self._process.stdout.readline()
         if not answer:
             raise RuntimeError("the worker ended without an answer; why stands above")
-        kiva, aws = _since(kiva, self._stage.kiva.counts()), _since(aws, self._stage.aws.counts())
-        sent = invocations * messages
-        if kiva.get("rows") != sent or kiva.get("duplicates"):
-            raise RuntimeError(f"{sent} submissions were sent, Kiva's stub has {kiva}")
-        return Run(sent, **json.loads(answer), kiva=kiva, aws=aws)
+        return json.loads(answer)
+
+
+def invoke_all(stage: "Stage", workers: Sequence[Worker], invocations: int, messages: int) -> Run:
+    """Have each of the workers work, all at the same time; CPU is all of them, time and memory the one that has most.
+
+    Raises RuntimeError unless Kiva's stub got exactly what was sent.
+    """
+    kiva, aws = stage.kiva.counts(), stage.aws.counts()
+    for worker in workers:
+        worker.begin(invocations, messages)
+    answers = [worker.end() for worker in workers]
+    kiva, aws = _since(kiva, stage.kiva.counts()), _since(aws, stage.aws.counts())
+    sent = len(workers) * invocations * messages
+    if kiva["rows"] != sent or kiva["duplicates"]:
+        raise RuntimeError(f"{sent} submissions were sent, Kiva's stub has {kiva}")
+    cpu = sum(answer["cpu"] for answer in answers)
+    most = {name: max(answer[name] for answer in answers) for name in ("wall", "peak", "memory")}
+    return Run(sent, cpu, **most, kiva=kiva, aws=aws)
 
 
 def _since(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, int]:
