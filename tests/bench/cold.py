@@ -12,11 +12,12 @@ import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from itertools import chain, count
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 from statistics import median
+from threading import Event
 
 from bench.environment import INTERPRETER, Artefact, Figure, Stage, alone
 
@@ -51,18 +52,15 @@ def instructions(on: Stage) -> dict[str, Figure]:
         return {metric: Figure(None, None, why) for metric in INSTRUCTIONS}
     on.latency(kiva=0, aws=0)
     _submit(on, on.ours)  # fetches the token that the next ones find
-    two = ThreadPoolExecutor(2)  # one for each core: nothing that others do changes what is counted
-    try:
+    broken = Event()
+    with ThreadPoolExecutor(2) as two:  # one for each core: nothing that others do changes what is counted
         counted = {
             metric: [
-                two.submit(_count, valgrind, artefact, step) if artefact.name in whose else None
+                two.submit(_count, valgrind, artefact, step, broken) if artefact.name in whose else None
                 for artefact in (on.textbook, on.ours)
             ]
             for metric, (step, whose) in INSTRUCTIONS.items()
         }
-        wait(filter(None, chain.from_iterable(counted.values())), return_when=FIRST_EXCEPTION)
-    finally:
-        two.shutdown(cancel_futures=True)  # after one has failed, or somebody has pressed Ctrl-C
     figures = {}
     for metric, (step, _) in INSTRUCTIONS.items():
         textbook, ours = (each and each.result() for each in counted[metric])
@@ -70,9 +68,16 @@ def instructions(on: Stage) -> dict[str, Figure]:
     return figures
 
 
-def _count(valgrind: str, artefact: Artefact, step: str) -> float:
+def _count(valgrind: str, artefact: Artefact, step: str, broken: Event) -> float:
+    """Millions. After one has failed, or somebody has pressed Ctrl-C, `broken` keeps the next from starting."""
+    if broken.is_set():
+        raise RuntimeError("another count has broken off")
     tool = [valgrind, "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
-    said = _cold_start(artefact, step, *tool)
+    try:
+        said = _cold_start(artefact, step, *tool)
+    except RuntimeError:
+        broken.set()
+        raise
     return int(re.search(r"I +refs: +([0-9,]+)", said)[1].replace(",", "")) / 1e6
 
 
