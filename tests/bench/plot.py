@@ -19,7 +19,7 @@ def draw(ours: Sequence[Point], textbook: Sequence[Point], file: Path) -> None:
     figure = Figure(figsize=(11, 7.5), dpi=110, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
     figure.suptitle(
-        "Repayments through one execution environment: kiva-relay and the textbook", fontsize=13, fontweight="bold"
+        "Repayments through two execution environments: kiva-relay and the textbook", fontsize=13, fontweight="bold"
     )
     axes = figure.subplots(2, 2)
     _lines(axes[0, 0], "Throughput, Kiva and AWS answer at once (records/s)", ours, textbook, _per_second)

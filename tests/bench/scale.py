@@ -93,8 +93,6 @@ def _point(run: Run) -> dict[str, Any]:
         "records": run.submissions,
         "cpu_ms": run.cpu_ms,
         **{name: number / run.submissions for name, number in asked.items()},
-        "wru": (run.aws["wru"] + run.aws["index_wru"]) / run.submissions,
-        "rru": run.aws["rru"] / run.submissions,
         "wall_seconds": run.wall,
         "memory_mb": run.peak / MB,
     }
