@@ -4,11 +4,13 @@ Log fields and metrics are listed in docs/architecture.md. Nothing here takes fr
 """
 
 import logging
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 from aws_lambda_powertools import Logger, Metrics
 from aws_lambda_powertools.metrics import MetricUnit
 
@@ -49,23 +51,37 @@ class Telemetry:
     def submissions(self, kind: Kind, results: Iterable[Result]) -> None:
         """One line and one count for each submission."""
         counts: Counter[str] = Counter()
+        lines = []
         for result in results:
             outcome = result.outcome
             counts[f"Submission{_metric(result)}"] += 1
             counts["Misconfigured"] += bool(outcome and outcome.misconfigured)
-            self._logger.info(
-                "submission",
-                extra={
-                    "kind": kind.value,
-                    "reference": result.submission.reference,
-                    "verdict": result.verdict.value,
-                    "state": result.state.value if result.state else None,
-                    "http_status": outcome.http_status if outcome else None,
-                    "call_id": outcome.call_id if outcome else None,
-                },
-            )
+            fields = {
+                "kind": kind,
+                "reference": result.submission.reference,
+                "verdict": result.verdict,
+                "state": result.state,
+                "http_status": outcome and outcome.http_status,
+                "call_id": outcome and outcome.call_id,
+            }
+            lines.append({name: value for name, value in fields.items() if value})
+        self._info_each("submission", lines)
         for name, count in counts.items():
             self.count(name, count)
+
+    def _info_each(self, message: str, every: Iterable[dict[str, Any]]) -> None:
+        """A line for each, like the Logger's own; but what they share is formatted once.
+
+        Formatting takes 30 us, and a report has thousands of rows: it was a quarter of the CPU that a repayment takes.
+        """
+        if self._logger.log_level > logging.INFO:
+            return
+        names = {"name": self._logger.name, "levelno": logging.INFO, "levelname": "INFO", "msg": message}
+        record = logging.makeLogRecord({**names, "funcName": message, "lineno": 0})
+        shared = msgspec.json.decode(self._logger.registered_formatter.format(record))
+        lines = [msgspec.json.encode({**shared, **fields}).decode() + "\n" for fields in every]
+        sys.stdout.write("".join(lines))
+        sys.stdout.flush()
 
     def expired(self, rows: Iterable[Row]) -> None:
         """Claims that became UNKNOWN because their sender ended without a word."""
