@@ -1,4 +1,5 @@
 import json
+import sys
 from uuid import uuid4
 
 import pytest
@@ -14,8 +15,10 @@ ACCEPTED = Outcome(State.ACCEPTED, call_id="c" * 32)
 
 @pytest.fixture
 def telemetry(capsys):
-    """Powertools keeps a logger for each name, and it the stdout of when it was made."""
-    return Telemetry({"POWERTOOLS_SERVICE_NAME": f"tests-{uuid4()}"})
+    """Powertools keeps a logger for each name, and a stdout of its own, which in Lambda is the only one."""
+    telemetry = Telemetry({"POWERTOOLS_SERVICE_NAME": f"tests-{uuid4()}"})
+    telemetry._logger.registered_handler.setStream(sys.stdout)
+    return telemetry
 
 
 def results(number):
