@@ -14,11 +14,9 @@ ACCEPTED = Outcome(State.ACCEPTED, call_id="c" * 32)
 
 
 @pytest.fixture
-def telemetry(capsys):
-    """Powertools keeps a logger for each name, and a stdout of its own, which in Lambda is the only one."""
-    telemetry = Telemetry({"POWERTOOLS_SERVICE_NAME": f"tests-{uuid4()}"})
-    telemetry._logger.registered_handler.setStream(sys.stdout)
-    return telemetry
+def telemetry():
+    """Powertools keeps a logger for each name, so each test has a name of its own."""
+    return Telemetry({"POWERTOOLS_SERVICE_NAME": f"tests-{uuid4()}"})
 
 
 def results(number):
@@ -41,6 +39,7 @@ def test_each_submission_has_a_line_that_says_what_became_of_it(telemetry, capsy
 
 
 def test_a_line_of_a_submission_has_whatever_the_logger_puts_on_its_own(telemetry, capsys):
+    telemetry._logger.registered_handler.setStream(sys.stdout)  # pytest has changed it since the fixture ran
     with telemetry.invocation(Context()):
         telemetry._logger.info("submission", extra={"kind": "repayment"})
         telemetry.submissions(Kind.REPAYMENT, results(1))
