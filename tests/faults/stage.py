@@ -45,7 +45,7 @@ def concurrency(kind):
 
 
 def batch_size(kind):
-    return TEMPLATE["Resources"][f"{KINDS[kind]}FromQueue"]["Properties"]["BatchSize"]
+    return int(defaults(TEMPLATE)[f"{KINDS[kind]}BatchSize"])
 
 
 def body(kind, loan):

@@ -1,4 +1,6 @@
 import json
+from itertools import count
+from threading import Event
 
 import boto3
 import pytest
@@ -375,6 +377,35 @@ def counting(table):
 @pytest.fixture
 def counted(counting, clock):
     return Ledger(lambda: counting, "ledger", "stage#9001", clock=clock, sleep=clock.sleep)
+
+
+class OneIsSlow:
+    """The first transaction fails at once, the second is done only after a while."""
+
+    def __init__(self, client):
+        self._client = client
+        self._turn = count(1)
+        self.ended = Event()
+
+    def transact_write_items(self, **arguments):
+        if next(self._turn) == 1:
+            raise ReadTimeoutError(endpoint_url="dynamodb")
+        self.ended.wait(0.2)
+        answer = self._client.transact_write_items(**arguments)
+        self.ended.set()
+        return answer
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+
+def test_nobody_hears_of_an_error_before_all_have_ended(table, clock, rules):
+    slow = OneIsSlow(table)
+    ledger = Ledger(lambda: slow, "ledger", "stage#9001", clock=clock, sleep=clock.sleep)
+    results = ledger.claim(repayments(rules, *map(str, range(150))), "me", clock() + LEASE)
+    assert slow.ended.is_set()
+    claimed = [result for result, _ in results.values()].count(ClaimResult.CLAIMED)
+    assert claimed in (50, 100)  # whichever of the two came second is read back as ours
 
 
 def test_two_hundred_claims_are_two_transactions(counted, counting, rules):
