@@ -176,7 +176,7 @@ def day(code, workers, poll_seconds, housekeeping):
 
 
 def refused(code, workers, at_a_time):
-    """Kiva refuses the token that all hold: each discards it and gets another one, so many at a time."""
+    """Each discards the token that all hold, as when Kiva refuses it, and gets another one; so many at a time."""
     clock = Clock()
     holders = [code.holder(clock, time.sleep, lambda: None) for _ in range(workers)]
 

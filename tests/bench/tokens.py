@@ -52,7 +52,7 @@ def _day(on: Stage) -> dict[str, Figure]:
 def _refused(on: Stage) -> dict[str, Figure]:
     ours, _ = _play(on, on.ours, "refused", workers=200, at_a_time=50)
     textbook, _ = _play(on, on.textbook, "refused", workers=200, at_a_time=50)
-    how = "200 environments hold a token that Kiva refuses; 50 at a time get another one"
+    how = "200 environments discard the token that all hold, as after a 401, and get another; 50 at a time"
     return {"token_requests_after_401": Figure(ours, textbook, {"how": how})}
 
 
