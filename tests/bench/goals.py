@@ -72,8 +72,8 @@ GOALS: dict[str, tuple[Goal, ...]] = {
     ),
     "Warm": (
         Goal("cpu_ms_per_repayment", "CPU per repayment, batch of 1,000", "ms", 4.7, at_most=0.16, times=30),
-        Goal("cpu_ms_per_draft_in_batches_of_100", "CPU per draft of 2 KB, batch of 100", "ms", 3.8, 0.8, times=4),
-        Goal("cpu_ms_per_draft_in_batches_of_10", "CPU per draft of 2 KB, batch of 10", "ms", 3.8),
+        Goal("cpu_ms_per_draft_in_batches_of_100", "CPU per draft of 2 KB, call by call", "ms", 3.8, 0.8, times=4),
+        Goal("cpu_ms_per_draft_in_batches_of_10", "CPU per draft of 2 KB, 10 calls at once", "ms", 3.8),
         Goal("drafts_per_second", "drafts, Kiva at 200 ms, 10 calls at once", "/s", 4.6, at_least=42),
         Goal(
             "repayments_per_second_1_call",

@@ -54,9 +54,10 @@ def _lines(
     low, high = min(values), max(values)
     # Room for what is written above each line.
     axes.set_ylim(low / 1.8 if log else 0, high * 2.6 if log else high * 1.25)
-    said = f"textbook {_short(known)}, measured at {last['records']:,.0f}, drawn on"
+    said = f"textbook {_short(known)}, measured at {last['records']:,.0f} only"
     _say(axes, records[-1], known, said, BROWN)
-    _say(axes, records[-1], value(ours[-1]), f"kiva-relay {_short(value(ours[-1]))}", GREEN)
+    above = max(value(point) for point in ours[-2:])
+    _say(axes, records[-1], above, f"kiva-relay {_short(value(ours[-1]))}", GREEN)
     _plain(axes, title)
     axes.set_xlabel("records")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda tick, _: f"{tick:,.0f}"))
