@@ -177,8 +177,8 @@ MUTANTS = [
     Mutant(
         "every byte has the whole time again",
         "client.py",
-        "            self.settimeout(left)\n",
-        "            pass\n",
+        "        if self.end < math.inf:\n",
+        "        if not self.end:\n",
         "tests/wire/test_client_on_the_wire.py -k drips",
     ),
     Mutant(
