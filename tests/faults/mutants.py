@@ -100,8 +100,8 @@ MUTANTS = [
     Mutant(
         "redirects are followed",
         "client.py",
-        "timeout=timeout, allow_redirects=False, stream=True, **arguments",
-        "timeout=timeout, allow_redirects=True, stream=True, **arguments",
+        "timeout=timeout, allow_redirects=False, stream=True, proxies={}",
+        "timeout=timeout, allow_redirects=True, stream=True, proxies={}",
         "tests/wire/test_client_on_the_wire.py -k no_redirect_is_followed",
     ),
     Mutant(

@@ -133,6 +133,7 @@ class KivaSession:
         self._remaining = remaining
         self._now = now
         self._partner_url = f"{settings.api_base_url}/v3/partner/{settings.partner_id}"
+        self._blank_posts: dict[str, requests.PreparedRequest] = {}
 
     @property
     def seconds_per_call(self) -> float:
@@ -173,7 +174,8 @@ class KivaSession:
         With the token for `scope`: that it may not read would be an answer as well.
         """
         try:
-            with self._request("GET", "loans", self._tokens.get(scope).value, params={"limit": "1"}) as response:
+            harmless = self._prepared("GET", "loans", params={"limit": "1"})
+            with self._send(harmless, self._tokens.get(scope).value) as response:
                 status = response.status_code
         except (NotSent, OutcomeUnknown) as error:
             _log.info("Kiva is still not there: %s", error)
@@ -213,18 +215,20 @@ class KivaSession:
 
     def _post(self, path: str, scope: str, content: object) -> dict[str, Any]:
         body = encode(content)
-        headers = {"Content-Type": "application/json"}
 
         def send(token: str) -> requests.Response:
             if not self.has_time():
                 raise NotSent("not enough time left in this invocation to wait for Kiva's answer")
-            return self._request("POST", path, token, data=body, headers=headers)
+            request = self._blank_post(path).copy()
+            request.body = body
+            request.headers["Content-Length"] = str(len(body))
+            return self._send(request, token)
 
         return self._authorised(scope, send, self._meaning)
 
     def _get(self, path: str, scope: str, parameters: Mapping[str, str]) -> dict[str, Any]:
         def send(token: str) -> requests.Response:
-            return self._request("GET", path, token, params=parameters)
+            return self._send(self._prepared("GET", path, params=parameters), token)
 
         return self._authorised(scope, send, self._meaning_of_get)
 
@@ -241,14 +245,20 @@ class KivaSession:
             self._tokens.discard(token)
         raise Misconfigured(f"Kiva refuses two tokens in a row: HTTP {status}")
 
-    def _request(self, method: str, path: str, token: str, **arguments: Any) -> requests.Response:
-        headers = {**arguments.pop("headers", {}), "Authorization": f"Bearer {token}"}
+    def _blank_post(self, path: str) -> requests.PreparedRequest:
+        """A POST without a body, to be copied: preparing takes requests as long as sending."""
+        if path not in self._blank_posts:
+            self._blank_posts[path] = self._prepared("POST", path, headers={"Content-Type": "application/json"})
+        return self._blank_posts[path]
+
+    def _prepared(self, method: str, path: str, **arguments: Any) -> requests.PreparedRequest:
+        return self._http.prepare_request(requests.Request(method, f"{self._partner_url}/{path}", **arguments))
+
+    def _send(self, request: requests.PreparedRequest, token: str) -> requests.Response:
+        request.headers["Authorization"] = f"Bearer {token}"
         timeout = (self._settings.connect_timeout, self._settings.read_timeout)
-        url = f"{self._partner_url}/{path}"
         try:
-            return self._http.request(
-                method, url, headers=headers, timeout=timeout, allow_redirects=False, stream=True, **arguments
-            )
+            return self._http.send(request, timeout=timeout, allow_redirects=False, stream=True, proxies={})
         except requests.RequestException as error:
             if _never_connected(error):
                 raise NotSent(f"could not connect to Kiva: {_cause(error)}") from None
