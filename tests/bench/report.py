@@ -66,6 +66,12 @@ def failures(figures: Figures) -> Iterator[str]:
             yield f"{goal.metric}: {_number(figure.ours, goal)}{better}, but the goal is {_wanted(goal)}"
 
 
+def missed_by_the_clock(figures: Figures) -> list[str]:
+    """The metrics that miss their goals and fail nothing."""
+    measured = (goal for goal in _every() if goal.metric in figures)
+    return [goal.metric for goal in measured if not goal.gate and met(goal, figures[goal.metric]) is False]
+
+
 def unmeasured(figures: Figures) -> Iterator[str]:
     """One line for each row without a value of ours, and why it has none."""
     for goal in _every():

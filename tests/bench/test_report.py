@@ -6,7 +6,7 @@ from rich.console import Console
 from bench.environment import Figure
 from bench.goals import GOALS, SCALE
 from bench.plot import draw
-from bench.report import as_json, failures, show
+from bench.report import as_json, failures, missed_by_the_clock, show
 
 EVERY = [goal for goals in GOALS.values() for goal in goals]
 
@@ -50,6 +50,7 @@ def test_what_a_clock_says_is_shown_and_fails_nothing():
     figures = {**FIGURES, "cpu_ms_per_repayment": Figure(0.161, 4.7, {"ratio_median": 29.2, "ratio_min": 20})}
 
     assert list(failures(figures)) == []
+    assert missed_by_the_clock(figures) == ["cpu_ms_per_repayment"]
     assert "29× (min 20×)" in row(figures, "CPU per repayment, batch")
     assert "(✗)" in row(figures, "CPU per repayment, batch")
 
