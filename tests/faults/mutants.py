@@ -63,10 +63,8 @@ MUTANTS = [
     Mutant(
         "an expired claim is sent again",
         "ledger.py",
-        "                    State.UNKNOWN,\n"
-        '                    condition="#state = :sending AND #owner = :owner AND lease_until < :time",\n',
-        "                    State.RETRY,\n"
-        '                    condition="#state = :sending AND #owner = :owner AND lease_until < :time",\n',
+        "expire = self._change(State.UNKNOWN, condition, values)",
+        "expire = self._change(State.RETRY, condition, values)",
         MACHINE,
     ),
     Mutant(
@@ -79,8 +77,8 @@ MUTANTS = [
     Mutant(
         "anybody writes the outcome",
         "ledger.py",
-        'condition=f"#owner = :me AND (#state = :sending{late})"',
-        'condition=f"(#owner = :me OR #owner <> :me) AND (#state = :sending{late})"',
+        'self._change(state, f"#owner = :me AND (#state = :sending{late})", values)',
+        'self._change(state, f"(#owner = :me OR #owner <> :me) AND (#state = :sending{late})", values)',
         "tests/unit/test_ledger.py -k only_the_owner_settles",
     ),
     Mutant(

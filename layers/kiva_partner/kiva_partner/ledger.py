@@ -173,18 +173,9 @@ class Ledger:
 
     def enqueue(self, submissions: Sequence[Submission]) -> None:
         """Note submissions that the API put into a queue. A row that stands already stays as it is."""
+        queue = self._change(State.QUEUED, f"attribute_not_exists(pk) OR {_FREE_AGAIN}", _FREE_AGAIN_VALUES)
         self._write(
-            [
-                self._update(
-                    each,
-                    State.QUEUED,
-                    condition=f"attribute_not_exists(pk) OR {_FREE_AGAIN}",
-                    values=_FREE_AGAIN_VALUES,
-                    remove=("outcome", "expires_at", *_not_told(each)),
-                    **_identity(each),
-                )
-                for each in submissions
-            ]
+            [queue(each, remove=("outcome", "expires_at", *_not_told(each)), **_identity(each)) for each in submissions]
         )
 
     def claim(
@@ -204,17 +195,13 @@ class Ledger:
             f"attribute_not_exists(pk) OR (#state IN (:queued, :retry) AND fingerprint = :fingerprint) OR {_FREE_AGAIN}"
         )
         values = {":queued": State.QUEUED, ":retry": State.RETRY, **_FREE_AGAIN_VALUES}
+        claim = self._change(State.SENDING, condition, values, owner=owner, lease_until=_number(lease_until))
         updates = [
-            self._update(
+            claim(
                 each,
-                State.SENDING,
-                condition=condition,
-                values=values,
                 remove=("outcome", "expires_at", "requeue", *_not_told(each)),
                 add={"attempts": 1},
                 **_identity(each),
-                owner=owner,
-                lease_until=_number(lease_until),
                 call_id=(call_ids or {}).get(each.reference, ""),
             )
             for each in submissions
@@ -261,19 +248,14 @@ class Ledger:
 
         Proof may come late: an owner whose lease ran out meanwhile still lifts its own UNKNOWN to ACCEPTED.
         """
-        updates = []
-        for submission, outcome in outcomes:
-            late = " OR #state = :unknown" if outcome.state is State.ACCEPTED else ""
-            updates.append(
-                self._update(
-                    submission,
-                    outcome.state,
-                    condition=f"#owner = :me AND (#state = :sending{late})",
-                    values={":me": owner, ":sending": State.SENDING, **({":unknown": State.UNKNOWN} if late else {})},
-                    **self._end(submission, outcome),
-                )
-            )
-        blocking = self._write(updates)
+        settle = {}
+        for state in {outcome.state for _, outcome in outcomes}:
+            late = " OR #state = :unknown" if state is State.ACCEPTED else ""
+            values = {":me": owner, ":sending": State.SENDING, **({":unknown": State.UNKNOWN} if late else {})}
+            settle[state] = self._change(state, f"#owner = :me AND (#state = :sending{late})", values)
+        blocking = self._write(
+            [settle[outcome.state](submission, **self._end(submission, outcome)) for submission, outcome in outcomes]
+        )
         return [
             submission
             for (submission, outcome), row in zip(outcomes, blocking, strict=True)
@@ -284,33 +266,16 @@ class Ledger:
     def expire_claim(self, row: Row) -> Row:
         """Turn a claim whose lease ran out into UNKNOWN, unless its owner was quicker; gives the row as it is now."""
         outcome = Outcome(State.UNKNOWN, "the function that was sending it ended without a word", call_id=row.call_id)
-        self._write(
-            [
-                self._update(
-                    row,
-                    State.UNKNOWN,
-                    condition="#state = :sending AND #owner = :owner AND lease_until < :time",
-                    values={":sending": State.SENDING, ":owner": row.owner, ":time": _number(self._clock())},
-                    outcome=_outcome_item(outcome),
-                )
-            ]
-        )
+        condition = "#state = :sending AND #owner = :owner AND lease_until < :time"
+        values = {":sending": State.SENDING, ":owner": row.owner, ":time": _number(self._clock())}
+        expire = self._change(State.UNKNOWN, condition, values)
+        self._write([expire(row, outcome=_outcome_item(outcome))])
         return self.read(row.kind, row.reference) or row
 
     def keep(self, payloads: Sequence[tuple[Submission, str]]) -> None:
         """Note under which key each submission is kept, as far as it is still UNKNOWN."""
-        self._write(
-            [
-                self._update(
-                    submission,
-                    State.UNKNOWN,
-                    condition="#state = :state AND fingerprint = :fingerprint",
-                    values={":fingerprint": submission.fingerprint},
-                    payload=key,
-                )
-                for submission, key in payloads
-            ]
-        )
+        keep = self._change(State.UNKNOWN, "#state = :state AND fingerprint = :known")
+        self._write([keep(each, values={":known": each.fingerprint}, payload=key) for each, key in payloads])
 
     def resolve(
         self,
@@ -334,13 +299,12 @@ class Ledger:
         if claimed_until is not None:
             condition += " AND lease_until <= :claimed_until"
             values[":claimed_until"] = int(claimed_until)
+        resolve = self._change(outcome.state, condition, values)
         blocking = self._write(
             [
-                self._update(
+                resolve(
                     row,
-                    outcome.state,
-                    condition=condition,
-                    values={**values, ":fingerprint": row.fingerprint, ":attempts": row.attempts},
+                    values={":fingerprint": row.fingerprint, ":attempts": row.attempts},
                     append={"decisions": dict(decision)} if decision else None,
                     **self._end(row, outcome),
                     **mark,
@@ -352,9 +316,8 @@ class Ledger:
 
     def requeued(self, row: Row) -> None:
         """Note that the message of a submission which is to be sent again is in the queue."""
-        condition = "#state = :state AND attempts = :attempts"
-        values = {":attempts": row.attempts}
-        self._write([self._update(row, State.RETRY, condition=condition, values=values, remove=("requeue",))])
+        requeue = self._change(State.RETRY, "#state = :state AND attempts = :attempts", {":attempts": row.attempts})
+        self._write([requeue(row, remove=("requeue",))])
 
     # --- reading ---
 
@@ -463,49 +426,56 @@ class Ledger:
     def _key(self, kind: Kind, reference: str, sort: str = "submission") -> str:
         return f"{self._scope}#{sort}#{kind}#{reference}"
 
-    def _update(
-        self,
-        target: Submission | Row,
-        state: State,
-        *,
-        condition: str,
-        values: Mapping[str, Any] | None = None,
-        remove: Sequence[str] = (),
-        add: Mapping[str, int | set[str]] | None = None,
-        append: Mapping[str, Any] | None = None,
-        **fields: Any,
-    ) -> dict[str, Any]:
-        """One conditional Update: the new state and `fields` are set, `remove` dropped.
+    def _change(
+        self, state: State, condition: str, values: Mapping[str, Any] | None = None, **common: Any
+    ) -> Callable[..., dict[str, Any]]:
+        """How rows come into a state: a maker of conditional Updates, which all set `common` besides.
 
-        `add` counts up or puts into a set, `append` puts a value at the end of a list.
+        What the rows have in common is written in DynamoDB's form once: a report has thousands of them. The maker takes
+        a submission or a row, fields to set, and
+
+        * `values`, further ones that the condition asks for,
+        * `remove`, names of fields to drop,
+        * `add`, numbers to count up by and sets to put into sets,
+        * `append`, values to put at the end of lists.
         """
         now = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="microseconds")
-        fields = {
-            **fields,
-            "state": state,
-            "kind_state": f"{self._scope}#{target.kind}#{state}",
-            "updated_at": now,
-        }
-        if "loan_id" in fields:
-            fields["loan_id"] = f"{self._scope}#{fields['loan_id']}"
-        expression, names = _expression(tuple(fields), tuple(remove), tuple(add or ()), tuple(append or ()), condition)
-        named = {f":{name}": value for name, value in fields.items()}
-        if add:
-            named |= {f":add_{name}": number for name, number in add.items()}
-        if append:
-            named |= {f":append_{name}": [value] for name, value in append.items()}
-            named[":none"] = []
-        if values:
-            named |= values
-        return {
-            "TableName": self._table,
-            "Key": {"pk": {"S": self._key(target.kind, target.reference)}},
-            "UpdateExpression": expression,
-            "ConditionExpression": condition,
-            "ExpressionAttributeNames": names,
-            "ExpressionAttributeValues": {name: typed(value) for name, value in named.items()},
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        }
+        common |= {"state": state, "updated_at": now}
+        known = {f":{name}": typed(value) for name, value in common.items()}
+        known |= {name: typed(value) for name, value in (values or {}).items()}
+
+        def update(
+            target: Submission | Row,
+            *,
+            values: Mapping[str, Any] | None = None,
+            remove: tuple[str, ...] = (),
+            add: Mapping[str, int | set[str]] | None = None,
+            append: Mapping[str, Any] | None = None,
+            **fields: Any,
+        ) -> dict[str, Any]:
+            fields["kind_state"] = f"{self._scope}#{target.kind}#{state}"
+            if "loan_id" in fields:
+                fields["loan_id"] = f"{self._scope}#{fields['loan_id']}"
+            named = {f":{name}": value for name, value in fields.items()}
+            named |= values or {}
+            named |= {f":add_{name}": number for name, number in (add or {}).items()}
+            named |= {f":append_{name}": [value] for name, value in (append or {}).items()}
+            if append:
+                named[":none"] = []
+            expression, names = _expression(
+                (*common, *fields), remove, tuple(add or ()), tuple(append or ()), condition
+            )
+            return {
+                "TableName": self._table,
+                "Key": {"pk": {"S": self._key(target.kind, target.reference)}},
+                "UpdateExpression": expression,
+                "ConditionExpression": condition,
+                "ExpressionAttributeNames": names,
+                "ExpressionAttributeValues": known | {name: typed(value) for name, value in named.items()},
+                "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+            }
+
+        return update
 
     def _write(self, updates: Sequence[dict[str, Any]]) -> list[Row | None]:
         """Apply each update whose condition holds. Gives None for an applied one, else the row that is in the way."""

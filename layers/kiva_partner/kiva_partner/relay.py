@@ -208,7 +208,8 @@ class Relay:
         stop: NotSent | None = None
         for some in batched(calls, self._settings.parallel_calls):
             if stop is None:
-                answers = wave.threads.map(lambda call: _post_all(call, contents, wave.kiva), some)
+                together = wave.threads.map if len(some) > 1 else map
+                answers = together(lambda call: _post_all(call, contents, wave.kiva), some)
                 of_round = list(chain.from_iterable(answers))
                 stop = self._learn(kind, of_round, trial=trial) or _out_of_time(wave.kiva)
             else:
