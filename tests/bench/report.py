@@ -50,7 +50,7 @@ def ratio(goal: Goal, figure: Figure) -> float | None:
     if "ratio_median" in figure.detail:
         return float(figure.detail["ratio_median"])
     better, worse = figure.textbook, figure.ours
-    if goal.at_least is not None:
+    if goal.more_is_better:
         better, worse = worse, better
     return better / worse if better and worse else None
 
