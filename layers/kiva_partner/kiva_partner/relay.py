@@ -23,7 +23,7 @@ from .breaker import FIRST_PAUSE, Breaker
 from .client import RECORD_SECONDS, KivaClient, KivaSession, Problem, Remaining
 from .errors import InvalidMessage, Misconfigured, NotSent, OutcomeUnknown, Rejected, Violation, where
 from .ledger import ClaimResult, Ledger, Outcome, Row, State
-from .messages import Kind, Submission
+from .messages import Kind, Photo, Submission
 from .payloads import Payloads
 from .settings import Settings
 
@@ -288,20 +288,19 @@ class Relay:
         """
         contents: dict[str, Mapping[str, Any]] = {each.reference: each.content for each in submissions}
         results: dict[str, Result] = {}
-        with_photo = [each for each in submissions if each.photo]
-        for submission, loaded in zip(with_photo, threads.map(self._with_photo, with_photo), strict=True):
-            if isinstance(loaded, Result):
+        with_photo = [(each, each.photo) for each in submissions if each.photo]
+        photos = threads.map(lambda it: self._photo(*it), with_photo)
+        for (submission, _), photo in zip(with_photo, photos, strict=True):
+            if isinstance(photo, Result):
                 del contents[submission.reference]
-                results[submission.reference] = loaded
+                results[submission.reference] = photo
             else:
-                contents[submission.reference] = loaded
+                contents[submission.reference] = {**submission.content, "image_encoded": photo}
         return contents, results
 
-    def _with_photo(self, submission: Submission) -> Mapping[str, Any] | Result:
-        if submission.photo is None:
-            return submission.content
+    def _photo(self, submission: Submission, photo: Photo) -> str | Result:
         try:
-            return {**submission.content, "image_encoded": self._payloads.load_photo(submission.photo)}
+            return self._payloads.load_photo(photo)
         except InvalidMessage as error:
             return Result(submission, Verdict.INVALID, reason=str(error), violations=error.violations)
 
