@@ -72,7 +72,7 @@ def _priced(figures: Mapping[str, Figure]) -> dict[str, Figure]:
 
 
 def _keep(figures: Mapping[str, Figure], seconds: float) -> None:
-    """Write `latest`, which the repository keeps, and this run's own, which it does not."""
+    """Write this run's own, and `latest`."""
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps(as_json(figures, seconds), indent=1, ensure_ascii=False) + "\n"
     for name in (f"{datetime.now(UTC):%Y-%m-%dT%H%M%S}", "latest"):

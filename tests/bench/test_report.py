@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -8,6 +9,7 @@ from bench.goals import GOALS, SCALE
 from bench.plot import draw
 from bench.report import as_json, failures, missed_by_the_clock, show
 
+ROOT = Path(__file__).parents[2]
 EVERY = [goal for goals in GOALS.values() for goal in goals]
 
 
@@ -117,3 +119,24 @@ def test_the_picture_is_drawn(tmp_path):
     draw([point, {**point, "records": 10_000, "wall_seconds": 2}], [point], tmp_path / "plot.png")
 
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+IN_THE_README = {
+    "calls to Kiva for 1,000 repayments": "kiva_calls_per_1000_repayments",
+    "calls to AWS for a repayment, batch of 1,000": "aws_calls_per_repayment_in_batches_of_1000",
+    "calls to AWS for a draft, batch of 100": "aws_calls_per_loan_draft_in_batches_of_100",
+    "token requests for 1,000 cold starts": "token_requests_per_1000_cold_starts",
+    "CPU ms for a repayment": "cpu_ms_per_repayment",
+    "CPU ms for a draft of 2 KB": "cpu_ms_per_draft_in_batches_of_100",
+    "CPU ms of a cold start to the first submission": "cold_to_first_submission_cpu_ms",
+    "repayments a second, Kiva at 200 ms, one environment": "repayments_per_second_4_calls",
+    "drafts a second, the same": "drafts_per_second",
+    "USD for a million repayments, by AWS's list prices": "usd_per_million_repayments",
+}
+
+
+@pytest.mark.parametrize(("title", "metric"), IN_THE_README.items())
+def test_the_readme_shows_the_figures_of_the_run_that_is_kept(title, metric):
+    kept = json.loads((ROOT / "tests" / "bench" / "results" / "kept.json").read_text())["metrics"][metric]
+    textbook, ours = (f"{float(f'{kept[whose]:.3g}'):,}".removesuffix(".0") for whose in ("textbook", "kiva_relay"))
+    assert f"| {title} | {textbook} | {ours} |\n" in (ROOT / "README.md").read_text()
