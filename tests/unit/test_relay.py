@@ -197,6 +197,25 @@ def test_settled_stays_settled_when_the_time_runs_out_and_the_rest_comes_again(r
     assert verdicts.count(Verdict.AGAIN) == 6 - len(kiva.sent)
 
 
+def test_what_is_claimed_when_the_time_runs_out_goes_back_and_says_so(relay, kiva, ledger, rules):
+    remaining = lambda: 290 if len(kiva.sent) < 1 else 100  # noqa: E731
+    results = relay(parallel_calls=1).submit(Kind.LOAN_DRAFT, drafts(rules, *"abc"), remaining)
+    assert len(kiva.sent) == 1
+    assert [ledger.read(Kind.LOAN_DRAFT, each).state for each in "abc"] == [State.ACCEPTED, State.RETRY, State.RETRY]
+    assert {results[each].reason for each in "bc"} == {"no time left in this invocation"}
+
+
+def test_nothing_more_is_claimed_when_the_time_runs_out(relay, kiva, ledger, rules, monkeypatch):
+    loans = [f"L-{number}" for number in range(60)]
+    relay().submit(Kind.LOAN_DRAFT, drafts(rules, *loans[:50]), lambda: 290)
+    claims, claim = [], ledger.claim
+    monkeypatch.setattr(ledger, "claim", lambda *arguments: claims.append(1) or claim(*arguments))
+    results = relay().submit(Kind.LOAN_DRAFT, drafts(rules, *loans), lambda: 100 if claims else 290)
+    assert len(kiva.sent) == 50
+    assert {results[loan].verdict for loan in loans[50:]} == {Verdict.AGAIN}
+    assert [ledger.read(Kind.LOAN_DRAFT, loan) for loan in loans[50:]] == [None] * 10
+
+
 def test_what_was_claimed_and_is_spared_goes_back(relay, kiva, ledger, rules):
     kiva.answers = [(429, {"Retry-After": "7"})]
     results = relay(parallel_calls=1).submit(Kind.LOAN_DRAFT, drafts(rules, *"abc"), lambda: 290)
