@@ -77,8 +77,8 @@ class Telemetry:
         if self._logger.log_level > logging.INFO:
             return
         names = {"name": self._logger.name, "levelno": logging.INFO, "levelname": "INFO", "msg": message}
-        record = logging.makeLogRecord({**names, "funcName": message, "lineno": 0})
-        shared = msgspec.json.decode(self._logger.registered_formatter.format(record))
+        shared = msgspec.json.decode(self._logger.registered_formatter.format(logging.makeLogRecord(names)))
+        del shared["location"]  # of the record, which was not logged anywhere
         lines = [msgspec.json.encode({**shared, **fields}).decode() + "\n" for fields in every]
         sys.stdout.write("".join(lines))
         sys.stdout.flush()
