@@ -2,11 +2,15 @@
 
 import json
 from dataclasses import dataclass, field
+from io import BytesIO
 from itertools import count
 from typing import TYPE_CHECKING, Any, Self
 
 import responses
+from botocore.awsrequest import AWSResponse
+from urllib3 import HTTPResponse
 
+from kiva_answers import SCOPES, created, token_answer
 from kiva_partner.errors import SubmissionError
 from kiva_partner.tokens import Token
 
@@ -17,7 +21,6 @@ TOKEN_URL = "https://auth.kiva.test/oauth/token"
 API_BASE_URL = "https://api.kiva.test"
 PARTNER_URL = f"{API_BASE_URL}/v3/partner/9001"
 AUDIENCE = "https://audience.kiva.test"
-SCOPES = "create:repayment read:loans create:loan_draft create:journal_update"
 
 
 class FakeClock:
@@ -100,14 +103,7 @@ class TokenService:
         self.asked.append(form)
         if self.down:
             raise self.down
-        answer = {
-            "access_token": f"opaque-{len(self.asked)}",
-            "scope": SCOPES,
-            "partnerId": "9001",
-            "token_type": "Bearer",
-            "expires_in": 43_199,
-            **self.changes,
-        }
+        answer = {**token_answer(f"opaque-{len(self.asked)}"), "token_type": "Bearer", **self.changes}
         return self.status, json.dumps(answer).encode()
 
 
@@ -123,6 +119,23 @@ class Context:
 
     def get_remaining_time_in_millis(self) -> int:
         return int(self.seconds * 1000)
+
+
+def answer_at_once(client: Any, *answers: tuple[int, bytes]) -> list[Any]:
+    """AWS at the edge of botocore: gives the requests that `client` sends, each answered by the next status and body.
+
+    For tests of what is sent, byte by byte: moto would understand it in its own way.
+    """
+    sent: list[Any] = []
+    left = iter(answers)
+
+    def answer(request: Any, **_: Any) -> AWSResponse:
+        sent.append(request)
+        status, body = next(left)
+        return AWSResponse(request.url, status, {}, HTTPResponse(BytesIO(body), preload_content=False))
+
+    client.meta.events.register("before-send", answer)
+    return sent
 
 
 class Kiva:
@@ -154,14 +167,7 @@ class Kiva:
 
     def _token(self, request: Any) -> tuple[int, dict[str, str], str]:
         self.token_requests += 1
-        answer = {
-            "access_token": f"canary-token-{self.token_requests}",
-            "scope": SCOPES,
-            "partnerId": "9001",
-            "token_type": "bearer",
-            "expires_in": 43_199,
-        }
-        return 200, {}, json.dumps(answer)
+        return 200, {}, json.dumps(token_answer(f"canary-token-{self.token_requests}"))
 
     def _loans(self, request: Any) -> tuple[int, dict[str, str], str]:
         self.reads += 1
@@ -181,10 +187,4 @@ class Kiva:
             return status, headers[0] if headers else {}, json.dumps(body)
         if self.refuses(self.sent[-1][1]):
             return 400, {}, '{"message": "a row is wrong"}'
-        number = next(self._ids)
-        created = {
-            "loan_draft": {"loan_draft_uuid": f"00000000-0000-4000-8000-{number:012}"},
-            "journals": {"archive_id": str(number), "confirm_url": f"https://partners.kiva.org/confirm/{number}"},
-            "repayments": {"upload_id": number, "problems": []},
-        }
-        return 200, {}, json.dumps({"code": "api.success", **created[path]})
+        return 200, {}, json.dumps({"code": "api.success", "problems": [], **created(path, next(self._ids))})

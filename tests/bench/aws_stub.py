@@ -18,6 +18,7 @@ import msgspec
 
 from bench.counting_server import Answer, Service, serve
 from faults.expressions import Invalid, check_substitutes, condition, update
+from faults.in_process import INDEXES, TRANSACTION_SIZE
 
 SERVICES = {
     "DynamoDB_20120810": "DynamoDB",
@@ -26,12 +27,8 @@ SERVICES = {
     "AmazonSQS": "SQS",
 }
 
-TRANSACTION_SIZE = 100
 WRITE_UNIT, READ_UNIT = 1024, 4096
 """Bytes of an item that one request unit is good for."""
-
-INDEXES = {"kind_state": ("updated_at", True), "loan_id": ("created_at", False)}
-"""What the ledger table's indexes go by, what besides, and whether they hold whole items or their keys alone."""
 
 
 class Refused(Exception):

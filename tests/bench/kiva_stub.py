@@ -16,9 +16,9 @@ from itertools import count
 import msgspec
 
 from bench.counting_server import Answer, Service, serve
+from kiva_answers import created, token_answer
 
 CALLS = ("token", "loan_draft", "journals", "repayments", "loans")
-SCOPES = "create:repayment read:loans create:loan_draft create:journal_update"
 
 
 class Kiva(Service):
@@ -53,8 +53,7 @@ class Kiva(Service):
         return Answer(body, after=self.settings["latency"])
 
     def _token(self):
-        token = {"access_token": f"canary-token-{next(self._ids)}", "scope": SCOPES, "partnerId": "9001"}
-        return json.dumps({**token, "token_type": "bearer", "expires_in": 43_199}).encode()
+        return json.dumps(token_answer(f"canary-token-{next(self._ids)}")).encode()
 
     def _submission(self, name, body):
         keys = _KEYS[name](body)
@@ -64,13 +63,7 @@ class Kiva(Service):
         self._taken.update(hashes)
         self.counted["rows"] += len(hashes)
         self.counted["duplicates"] += len(hashes) - (len(self._taken) - before)
-        number = next(self._ids)
-        created = {
-            "loan_draft": {"loan_draft_uuid": f"00000000-0000-4000-8000-{number:012}"},
-            "journals": {"archive_id": str(number), "confirm_url": f"https://partners.kiva.org/confirm/{number}"},
-            "repayments": {"upload_id": str(number)},
-        }[name]
-        return json.dumps({"code": "api.success", "problems": [], **created}).encode()
+        return json.dumps({"code": "api.success", "problems": [], **created(name, next(self._ids))}).encode()
 
 
 # --- what is the same submission --------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ import requests
 import responses
 from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
 
-from fakes import PARTNER_URL, SCOPES, TOKEN_URL
+from fakes import PARTNER_URL, TOKEN_URL
+from kiva_answers import created, token_answer
 from kiva_partner.messages import Kind
 
 PATHS = {"loan_draft": Kind.LOAN_DRAFT, "journals": Kind.JOURNAL_UPDATE, "repayments": Kind.REPAYMENT}
@@ -116,14 +117,7 @@ class BookkeepingKiva:
                 return status, {}, '{"error": "told to"}'
             token = f"canary-token-{self.token_requests}"
             self.good_tokens.add(token)
-        answer = {
-            "access_token": token,
-            "scope": SCOPES,
-            "partnerId": "9001",
-            "token_type": "bearer",
-            "expires_in": self.token_life,
-        }
-        return 200, {}, json.dumps(answer)
+        return 200, {}, json.dumps({**token_answer(token), "expires_in": self.token_life})
 
     def _knows(self, request):
         return self.takes_token(request.headers["Authorization"].removeprefix("Bearer "))
@@ -151,12 +145,7 @@ class BookkeepingKiva:
         if end is End.FAULT_OF_OURS:
             raise ValueError(end)
         if end is End.ACCEPTED:
-            created = {
-                "loan_draft": {"loan_draft_uuid": f"00000000-0000-4000-8000-{number:012}"},
-                "journals": {"archive_id": str(number)},
-                "repayments": {"upload_id": number, "problems": []},
-            }
-            return 200, {}, json.dumps(created[path])
+            return 200, {}, json.dumps(created(path, number))
         return STATUS[end], {}, "{}"
 
     def _loans(self, request):

@@ -15,7 +15,8 @@ from unittest.mock import patch
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from deployment import BUCKET
-from fakes import API_BASE_URL, SCOPES, TOKEN_URL
+from fakes import API_BASE_URL, TOKEN_URL
+from kiva_answers import created, token_answer
 from sockets import PATIENCE, HttpServer, Server, answer, certificate, reset
 
 TOKEN, POST, GET, IMAGE = POINTS = ("token", "POST", "GET", "image")
@@ -92,8 +93,7 @@ class KivaStub:
         return b"200 OK", self._submission(path.rpartition("/")[2], json.loads(body))
 
     def _token(self):
-        token = {"access_token": f"canary-token-{next(self._ids)}", "scope": SCOPES, "partnerId": "9001"}
-        return json.dumps({**token, "token_type": "bearer", "expires_in": 43_199}).encode()
+        return json.dumps(token_answer(f"canary-token-{next(self._ids)}")).encode()
 
     def _submission(self, name, content):
         rows = content["entreps"] if name == "loan_draft" else content[name]
@@ -101,16 +101,12 @@ class KivaStub:
             number = next(self._ids)
             if name == "loan_draft":
                 self._drafts.append({**content, "created": int(time.time())})
-            created = {
-                "loan_draft": {"loan_draft_uuid": f"00000000-0000-4000-8000-{number:012}"},
-                "journals": {"archive_id": str(number), "confirm_url": f"https://partners.kiva.org/confirm/{number}"},
-                "repayments": {"upload_id": str(number)},
-            }[name]
+            references = created(name, number)
             for row in rows:
                 loan = row.get("loan_id") or row["internal_loan_id"]
                 self.processed[loan] += 1
-                self.references[loan].append(created)
-        return json.dumps({"code": "api.success", "problems": [], **created}).encode()
+                self.references[loan].append(references)
+        return json.dumps({"code": "api.success", "problems": [], **references}).encode()
 
     def _loans(self, query):
         """Every draft shows at once, as if somebody had published it."""

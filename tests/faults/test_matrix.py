@@ -20,13 +20,14 @@ import time_machine
 from botocore.config import Config
 
 from deployment import ENVIRONMENT, FUNCTIONS, TABLE
-from fakes import SCOPES, Context
+from fakes import Context
 from faults.extent import WHOLE
 from faults.faults import FAULTS, Fate, Fault, close_unread, reset_before_the_status
 from faults.in_process import DynamoDb
 from faults.kiva_stub import BUCKET_URL, GET, IMAGE, POINTS, POST, TOKEN, Certificates, KivaStub
 from faults.poller import EventSource, Queue, Sqs
 from faults.stage import Secrets
+from kiva_answers import SCOPES
 from kiva_partner import runtime, tokens
 from kiva_partner.breaker import FIRST_PAUSE, Breaker
 from kiva_partner.decisions import Choice, Decision

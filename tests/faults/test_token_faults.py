@@ -9,11 +9,12 @@ from itertools import count
 import pytest
 
 from deployment import ENVIRONMENT, TABLE
-from fakes import SCOPES, MemoryStore
+from fakes import MemoryStore
 from faults.bookkeeping_kiva import End
 from faults.extent import WHOLE
 from faults.in_process import DynamoDb
 from faults.stage import concurrency, parallel_calls
+from kiva_answers import token_answer
 from kiva_partner.errors import SubmissionError
 from kiva_partner.ledger import State
 from kiva_partner.messages import Kind
@@ -166,7 +167,7 @@ def test_fifty_cold_environments_at_the_same_moment_ask_twice_at_most_and_all_go
     settings = Settings.from_environment(ENVIRONMENT)
     store, table, asked, got = MemoryStore(), DynamoDb(), count(), []
     together = threading.Barrier(50)
-    answer = {"access_token": "t", "scope": SCOPES, "partnerId": "9001", "token_type": "bearer", "expires_in": 43_199}
+    answer = token_answer("t")
 
     def ask(url, form):
         next(asked)

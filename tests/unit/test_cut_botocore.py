@@ -10,10 +10,11 @@ import botocore
 import botocore.session
 import pytest
 from botocore import xform_name
-from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from botocore.exceptions import DataNotFoundError, UnknownServiceError
 from botocore.loaders import Loader
+
+from fakes import answer_at_once
 
 ROOT = Path(__file__).parents[2]
 LAYER = ROOT / "layers" / "kiva_partner"
@@ -92,27 +93,13 @@ def test_every_operation_sends_the_same_request(service, name, session):
 def request(session, service, name):
     """What the operation sends, but for what says when."""
     client = session.create_client(service, "us-east-1", config=Config(parameter_validation=False))
-    sent = []
-
-    def answer(request, **_):
-        body = request.body.read() if hasattr(request.body, "read") else request.body
-        sent.append((request.method, request.url, body, set(request.headers)))
-        return AWSResponse(request.url, 200, {}, Empty())
-
-    client.meta.events.register(f"before-send.{service}.{name}", answer)
+    requests = answer_at_once(client, (200, b""))
     shape = client.meta.service_model.operation_model(name).input_shape
     once = {"ClientRequestToken"} & set(shape.members)
     key = {"Key": {"pk": {"S": "1"}}} if service == "dynamodb" else {}
     getattr(client, xform_name(name))(**{it: (ARGUMENTS | key).get(it, it) for it in {*shape.required_members, *once}})
-    return sent
-
-
-class Empty:
-    def stream(self):
-        yield b""
-
-    def read(self, *_):
-        return b""
+    (sent,) = requests
+    return sent.method, sent.url, sent.body.read() if hasattr(sent.body, "read") else sent.body, set(sent.headers)
 
 
 def test_pages_are_turned_as_before(session):

@@ -5,11 +5,11 @@ import json
 import botocore.session
 import pytest
 from boto3.dynamodb.types import TypeDeserializer, TypeSerializer
-from botocore.awsrequest import AWSResponse
 from botocore.config import Config
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes import answer_at_once
 from kiva_partner.dynamodb import plain, typed, write_transactions_whole
 from kiva_partner.ledger import State
 
@@ -58,7 +58,7 @@ UPDATES = [
 
 
 def test_a_transaction_written_whole_says_what_botocore_would_say():
-    (ours,), (theirs,) = sent(write_transactions_whole), sent(lambda client: None)
+    (ours,), (theirs,) = sent(write_transactions_whole), sent(lambda session: None)
     assert ours.pop("ClientRequestToken") != theirs.pop("ClientRequestToken")
     assert ours == theirs
     assert ours["TransactItems"] == json.loads(json.dumps(UPDATES))
@@ -74,24 +74,13 @@ def sent(prepare, statuses=(200,)):
     """The bodies that a client sends, which is answered with these statuses, one after the other."""
     session = botocore.session.get_session()
     session.set_credentials("id", "secret")
+    prepare(session)
     client = session.create_client(
         "dynamodb", "us-east-1", config=Config(parameter_validation=False, retries={"mode": "standard"})
     )
-    prepare(client)
-    bodies, answers = [], iter(statuses)
-
-    def answer(request, **_):
-        bodies.append(json.loads(request.body))
-        return AWSResponse(request.url, next(answers), {"Content-Type": "application/x-amz-json-1.0"}, Raw())
-
-    client.meta.events.register("before-send.dynamodb.TransactWriteItems", answer)
+    requests = answer_at_once(client, *((status, b"{}") for status in statuses))
     client.transact_write_items(TransactItems=UPDATES)
-    return bodies
-
-
-class Raw:
-    def stream(self):
-        yield b"{}"
+    return [json.loads(request.body) for request in requests]
 
 
 def as_set(value):

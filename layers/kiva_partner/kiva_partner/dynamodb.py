@@ -55,15 +55,15 @@ def _plain_value(value: Mapping[str, Any]) -> Any:
     raise TypeError(f"no row holds a {kind}")
 
 
-def write_transactions_whole(client: Any) -> None:
-    """Have a client write the items of a transaction in one go.
+def write_transactions_whole(session: Any) -> None:
+    """Have the clients of a session write the items of a transaction in one go.
 
     botocore's serializer walks through each of the four thousand values of a hundred updates, and the search for the
     tables' names that its endpoint rules ask for does so again: together half of the CPU that a repayment takes. Our
     items are in DynamoDB's own form already, so botocore is shown an empty list, and they are put in its place.
     """
-    client.meta.events.register("before-parameter-build.dynamodb.TransactWriteItems", _take_out)
-    client.meta.events.register("before-call.dynamodb.TransactWriteItems", _put_in)
+    session.register("before-parameter-build.dynamodb.TransactWriteItems", _take_out)
+    session.register("before-call.dynamodb.TransactWriteItems", _put_in)
 
 
 def _take_out(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:

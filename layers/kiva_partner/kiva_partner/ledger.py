@@ -410,7 +410,7 @@ class Ledger:
         return answer["Items"], cursor
 
     def _end(self, target: Submission | Row, outcome: Outcome) -> dict[str, Any]:
-        """For `_update`: the outcome, and where it is the last one what ends with it."""
+        """For a maker of Updates: the outcome, and where it is the last one what ends with it."""
         end: dict[str, Any] = {"outcome": _outcome_item(outcome)}
         if outcome.state.is_final:
             end |= {"expires_at": self._end_of_keeping(), "remove": ("payload",)}
@@ -551,8 +551,8 @@ def _number(seconds: float) -> int:
 
 
 def _identity(submission: Submission) -> dict[str, Any]:
-    names = ("kind", "reference", "loan_id", "fingerprint", *_TOLD)
-    return {name: getattr(submission, name) for name in names if name not in _not_told(submission)}
+    told = (name for name in _TOLD if getattr(submission, name))
+    return {name: getattr(submission, name) for name in ("kind", "reference", "loan_id", "fingerprint", *told)}
 
 
 _TOLD = ("warnings", "period", "client_id")

@@ -150,15 +150,14 @@ def _tls() -> ssl.SSLContext:
 
 @cache
 def _aws_session() -> botocore.session.Session:
-    return botocore.session.get_session()
+    session = botocore.session.get_session()
+    write_transactions_whole(session)
+    return session
 
 
 @cache
 def _aws_client(service: str) -> Any:
-    client = _aws_session().create_client(service, config=AWS_CONFIG)
-    if service == "dynamodb":
-        write_transactions_whole(client)
-    return client
+    return _aws_session().create_client(service, config=AWS_CONFIG)
 
 
 def _token_store() -> TokenStore:
