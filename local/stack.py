@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TextIO
 
 import boto3
 import requests
@@ -204,16 +204,16 @@ def ministack(state: Path, host: str, port: int, *, permissions: bool = True) ->
 
 
 @contextlib.contextmanager
-def step(what: str) -> Iterator[None]:
-    """Show what is being done, and then how many seconds it took."""
-    print(f"{what} … ".ljust(48), end="", flush=True)
+def step(what: str, file: TextIO | None = None) -> Iterator[None]:
+    """Show what is being done, and then how many seconds it took; on standard output, unless told where."""
+    print(f"{what} … ".ljust(48), end="", file=file, flush=True)
     started = time.monotonic()
     try:
         yield
     except BaseException:
-        print("failed", flush=True)
+        print("failed", file=file, flush=True)
         raise
-    print(f"{time.monotonic() - started:5.1f} s", flush=True)
+    print(f"{time.monotonic() - started:5.1f} s", file=file, flush=True)
 
 
 def _alone(state: Path) -> contextlib.AbstractContextManager[None]:

@@ -8,9 +8,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from bench import cold, cost, plot, scale, tokens, warm
 from bench.environment import Figure, Stage, stage
 from bench.goals import SCALE
 from bench.report import as_json, failures, missed_by_the_clock, show
+from local.stack import step
 
 RESULTS = Path(__file__).with_name("results")
 WIDE = 120
@@ -41,7 +41,7 @@ def measure(problems: list[str]) -> dict[str, Figure]:
     # Two stages, so that what runs at the same time does not count each other's calls.
     with stage() as first, stage() as second, ThreadPoolExecutor() as pool:
         for what, part, beside in PHASES:
-            with _shown(what):
+            with step(what, sys.stderr):
                 other = pool.submit(beside, second) if beside else None
                 for found in (lambda part=part: part(first), other and other.result):
                     try:
@@ -49,15 +49,6 @@ def measure(problems: list[str]) -> dict[str, Figure]:
                     except Exception as problem:  # noqa: BLE001 whatever it is, the other phases have their say
                         problems.append(f"{what}: {problem!r}")
     return figures
-
-
-@contextmanager
-def _shown(what: str) -> Iterator[None]:
-    """Say on standard error what is going on, and then how many seconds it took."""
-    print(f"{what} … ".ljust(48), end="", file=sys.stderr, flush=True)
-    started = time.monotonic()
-    yield
-    print(f"{time.monotonic() - started:5.0f} s", file=sys.stderr, flush=True)
 
 
 def _priced(figures: Mapping[str, Figure]) -> dict[str, Figure]:

@@ -19,7 +19,7 @@ from resource import RUSAGE_CHILDREN, getrusage
 from statistics import median
 from threading import Event
 
-from bench.environment import INTERPRETER, Artefact, Figure, Stage, alone
+from bench.environment import INTERPRETER, Artefact, Figure, Stage, alone, ratios
 
 COLD_START = Path(__file__).with_name("cold_start.py")
 
@@ -105,18 +105,13 @@ def _first_submission(on: Stage) -> dict[str, Figure]:
     how = f"user and system, a whole process less one that only builds the event, {ROUNDS} rounds in turn, token stored"
     also = {
         "minimum": {"ours": min(ours), "textbook": min(textbook)},
-        "ours_when_it_fetches_the_token": {"median": median(fetching), **_ratios(fetching, textbook)},
+        "ours_when_it_fetches_the_token": {"median": median(fetching), **ratios(fetching, textbook)},
     }
     return {
         "cold_to_first_submission_cpu_ms": Figure(
-            median(ours), median(textbook), {"how": how, **_ratios(ours, textbook), **also}
+            median(ours), median(textbook), {"how": how, **ratios(ours, textbook), **also}
         )
     }
-
-
-def _ratios(ours: Iterable[float], textbook: Iterable[float]) -> dict[str, float]:
-    ratios = [theirs / mine for mine, theirs in zip(ours, textbook, strict=True)]
-    return {"ratio_min": min(ratios), "ratio_median": median(ratios)}
 
 
 def _submit(on: Stage, artefact: Artefact) -> float:

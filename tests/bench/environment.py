@@ -9,11 +9,12 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple, Self
 
 import yaml
@@ -63,6 +64,12 @@ class Figure(NamedTuple):
     ours: float | None
     textbook: float | None
     detail: dict[str, Any]
+
+
+def ratios(ours: Iterable[float], textbook: Iterable[float]) -> dict[str, float]:
+    """For a Figure's detail: how many times less ours took in rounds in turn."""
+    each = [theirs / mine for mine, theirs in zip(ours, textbook, strict=True)]
+    return {"ratio_min": min(each), "ratio_median": median(each)}
 
 
 @dataclass(frozen=True)

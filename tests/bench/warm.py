@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from statistics import median
 
-from bench.environment import Artefact, Figure, Run, Stage, Worker, alone
+from bench.environment import Artefact, Figure, Run, Stage, Worker, alone, ratios
 
 ROUNDS = 5
 
@@ -81,9 +81,8 @@ def _drafts(ours: Worker, call_by_call: Worker, textbook: Worker) -> dict[str, F
 
 def _paired(runs: list[tuple[Run, Run]], how: str) -> Figure:
     """The median of each, and how many times cheaper ours was in each round."""
-    ratios = [theirs.cpu_ms / ours.cpu_ms for ours, theirs in runs]
-    ours, theirs = (median(run.cpu_ms for run in each) for each in zip(*runs, strict=True))
-    return Figure(ours, theirs, {"how": how, "ratio_min": min(ratios), "ratio_median": median(ratios)})
+    ours, theirs = ([run.cpu_ms for run in each] for each in zip(*runs, strict=True))
+    return Figure(median(ours), median(theirs), {"how": how, **ratios(ours, theirs)})
 
 
 def _aws_calls(ours: Mapping[str, Worker], textbook: Mapping[str, Worker]) -> dict[str, Figure]:
