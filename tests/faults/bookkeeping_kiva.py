@@ -12,7 +12,7 @@ import responses
 from urllib3.exceptions import MaxRetryError, NewConnectionError, ProtocolError
 
 from fakes import PARTNER_URL, TOKEN_URL
-from kiva_answers import created, token_answer
+from kiva_answers import token_answer
 from kiva_partner.messages import Kind
 
 PATHS = {"loan_draft": Kind.LOAN_DRAFT, "journals": Kind.JOURNAL_UPDATE, "repayments": Kind.REPAYMENT}
@@ -145,7 +145,13 @@ class BookkeepingKiva:
         if end is End.FAULT_OF_OURS:
             raise ValueError(end)
         if end is End.ACCEPTED:
-            return 200, {}, json.dumps(created(path, number))
+            # Bare ids, some as numbers: each is compared with what this submission's own call was given.
+            created = {
+                "loan_draft": {"loan_draft_uuid": f"00000000-0000-4000-8000-{number:012}"},
+                "journals": {"archive_id": str(number)},
+                "repayments": {"upload_id": number, "problems": []},
+            }
+            return 200, {}, json.dumps(created[path])
         return STATUS[end], {}, "{}"
 
     def _loans(self, request):
