@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The project's toolchain: one virtual environment per purpose under .venvs/, from the pinned files in requirements/.
 #
-#   local/toolchain.sh setup [name …]   build or refresh the named environments (default: dev local sam runtime)
+#   local/toolchain.sh setup [name …]   build or refresh the named environments (default: all)
 #   local/toolchain.sh pins             resolve every .in file again, to the newest versions it allows
 #   local/toolchain.sh python           print the python3.13 that is used
 #
@@ -74,7 +74,7 @@ setup() {
 pins() {
   local input
   # The layer first: the development environment is constrained by what the layer ships.
-  for input in layers/kiva_partner/requirements.in requirements/{uv,runtime,local,sam,dev}.in; do
+  for input in layers/kiva_partner/requirements.in requirements/{uv,runtime,local,sam,scanners,checkov,dev}.in; do
     say "$input"
     .venvs/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.13 --generate-hashes \
       --no-header --no-annotate "$input" -o "${input%.in}.txt"
@@ -89,7 +89,7 @@ fi
 case "${1:-}" in
   setup)
     shift
-    if [ $# -eq 0 ]; then set -- dev local sam runtime; fi
+    if [ $# -eq 0 ]; then set -- dev local sam runtime scanners checkov; fi
     setup "$@"
     ;;
   pins) setup && pins ;;
