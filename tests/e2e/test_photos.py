@@ -5,21 +5,18 @@ import base64
 import pytest
 
 from e2e.world import loans
+from images import gif, jpeg, png
 
-SIGNATURES = {
-    "png": b"\x89PNG\r\n\x1a\n",
-    "jpeg": b"\xff\xd8\xff\xe0",
-    "gif": b"GIF89a",
-}
+MAKERS = {"png": png, "jpeg": jpeg, "gif": gif}
 PHOTO = bytes(range(256)) * 6000
 """Larger than a message of any queue may be."""
-TOO_LARGE = SIGNATURES["png"] + bytes(5 * 2**20)
+TOO_LARGE = png(rest=bytes(5 * 2**20))
 
 
-@pytest.mark.parametrize("media", SIGNATURES)
+@pytest.mark.parametrize("media", MAKERS)
 @pytest.mark.parametrize("prefer", ["", "wait"])
 def test_a_photo_too_large_for_a_queue_arrives_byte_for_byte(world, media, prefer):
-    photo = SIGNATURES[media] + PHOTO
+    photo = MAKERS[media](rest=PHOTO)
     draft = world.draft(image_encoded=f"data:image/{media};base64,{base64.b64encode(photo).decode()}")
 
     response = world.post("loan_draft", draft, Prefer=prefer)
@@ -33,7 +30,7 @@ def test_a_photo_too_large_for_a_queue_arrives_byte_for_byte(world, media, prefe
 
 
 def test_a_photo_that_a_producer_laid_into_the_bucket_arrives_byte_for_byte(world):
-    photo = SIGNATURES["png"] + PHOTO
+    photo = png(rest=PHOTO)
     world.lay_into_the_bucket("photos/e2e/portrait.png", photo)
     draft = world.draft(photo={"s3_key": "photos/e2e/portrait.png"}, reference="photo-in-the-bucket")
 

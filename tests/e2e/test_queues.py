@@ -6,6 +6,7 @@ import pytest
 
 from cli.redrive import redrive
 from e2e.world import loans, text
+from images import png
 from local.stack import KINDS
 
 NOT_VALID = {
@@ -124,7 +125,7 @@ def test_a_dead_letter_is_submitted_after_its_cause_is_mended_and_it_is_put_back
     (message_id,) = world.put("loan_draft", draft)
     reason = world.dead_letter("loan_draft", message_id)["Reason"]
     assert "names no object of the payload bucket" in reason
-    world.lay_into_the_bucket(key, b"\x89PNG\r\n\x1a\n" + bytes(100))
+    world.lay_into_the_bucket(key, png(rest=bytes(100)))
 
     letters = list(redrive(world.stack.name, world.stack.client, "loan_draft"))
 

@@ -27,6 +27,7 @@ from faults.in_process import DynamoDb
 from faults.kiva_stub import BUCKET_URL, GET, IMAGE, POINTS, POST, TOKEN, Certificates, KivaStub
 from faults.poller import EventSource, Queue, Sqs
 from faults.stage import Secrets
+from images import png
 from kiva_answers import SCOPES
 from kiva_partner import runtime, tokens
 from kiva_partner.breaker import FIRST_PAUSE, Breaker
@@ -43,7 +44,7 @@ HOUR = 3600
 PATIENT, IMPATIENT = 20, 0.3
 """Seconds for a phase that ends by itself on however slow a machine, and for one that never would."""
 
-PHOTO = b"\x89PNG\r\n\x1a\n\0" + b64decode("canaryPhotoOfTheBorrowerInTheMarket+") * 4
+PHOTO = png() + b64decode("canaryPhotoOfTheBorrowerInTheMarket+") * 4
 PHOTO_KEY = "photos/borrower.png"
 """A photo that reads canary in base64. So does in plain text whatever else must not be seen."""
 

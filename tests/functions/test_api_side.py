@@ -7,20 +7,17 @@ import boto3
 import pytest
 import requests
 
+from images import data_uri, png
 from kiva_partner.messages import MAX_MESSAGE_BYTES, Kind
 
 from .conftest import Function
 
-PNG = b"\x89PNG\r\n\x1a\n"
+PNG = png()
 
 
 def at(headers):
     """The path that a client finds in Location when it has posted to the API's root."""
     return urljoin("/repayments", headers["Location"])
-
-
-def data_uri(content, media_type="image/png"):
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 def test_a_post_is_taken_in_queued_and_can_be_looked_up_at_its_location(function, deployed, waiting, console):
@@ -187,6 +184,12 @@ def test_what_breaks_a_rule_gets_a_problem_detail_and_is_nowhere_stored(function
 @pytest.mark.parametrize("body", ["", "{", "null", "[]", "5", '"x"', "[" * 10_000, '{"a": 1, "a": 2}'], ids=repr)
 def test_what_is_no_message_at_all_gets_400(function, deployed, body):
     assert function.post(body[:10_000])[0] == 400
+
+
+def test_a_body_that_no_function_is_sent_gets_413_unread(function, deployed, monkeypatch):
+    monkeypatch.setattr("kiva_partner.api.decode", None)
+    status, body, _ = function.post("[" * (6 * 2**20 + 1))
+    assert (status, body["errors"][0]["field"]) == (413, "$")
 
 
 def test_a_message_that_no_queue_can_carry_gets_413(deployed, context, waiting):

@@ -8,6 +8,7 @@ import pytest
 import time_machine
 
 from fakes import Context
+from images import data_uri, png
 from kiva_partner import runtime
 from kiva_partner.decisions import SETTLING_SECONDS, parse_decision
 from kiva_partner.errors import NotDecidable
@@ -443,7 +444,7 @@ def test_while_kiva_does_not_answer_the_rest_of_housekeeping_is_done(lost_draft,
 
 
 def test_a_draft_sent_with_a_photo_is_sent_again_with_it(drafts, time_passes, deployed, console, housekeeping, waiting):
-    photo = {"image_encoded": "data:image/png;base64,iVBORw0KGgo="}
+    photo = {"image_encoded": data_uri(png())}
     deployed.answers = [(500, {})]
     drafts.batch(drafts.message("L-1", **photo))
     time_passes(SETTLED)

@@ -6,6 +6,7 @@ from copy import replace
 import boto3
 import pytest
 
+from images import png
 from kiva_partner import runtime
 from kiva_partner.errors import InvalidMessage
 from kiva_partner.messages import Kind, Photo, parse
@@ -14,7 +15,7 @@ from kiva_partner.photos import Image
 
 from .conftest import MESSAGES
 
-PNG = b"\x89PNG\r\n\x1a\n"
+PNG = png()
 
 
 @pytest.fixture

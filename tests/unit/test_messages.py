@@ -10,6 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import images
+from images import data_uri
 from kiva_partner.errors import InvalidMessage
 from kiva_partner.messages import (
     MAX_MESSAGE_BYTES,
@@ -27,13 +29,9 @@ RULES = PartnerRules(needs_client_id=True, amount_mode=AmountMode.CUMULATIVE_PRI
 
 DRAFT, JOURNALS, REPAYMENTS = Kind.LOAN_DRAFT, Kind.JOURNAL_UPDATE, Kind.REPAYMENT
 
-PNG = b"\x89PNG\r\n\x1a\n" + b"canary-pixels"
-JPEG = b"\xff\xd8\xff\xe0" + b"canary-pixels"
-GIF = b"GIF89a" + b"canary-pixels"
-
-
-def data_uri(content, media_type="image/png"):
-    return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
+PNG = images.png(rest=b"canary-pixels")
+JPEG = images.jpeg(rest=b"canary-pixels")
+GIF = images.gif(rest=b"canary-pixels")
 
 
 def entrep(letter="A", **changes):
@@ -223,6 +221,15 @@ def test_text_is_sent_composed_whatever_the_producer_composed_it_of(rules):
     content = only(parse(DRAFT, as_text(individual(location=decomposed)), rules)).content
 
     assert content["location"] == "São Domingos: Guinea-Bissau" != decomposed
+
+
+def test_combining_characters_without_end_are_refused_at_once(rules):
+    """In order, which their composed form wants them in, 450,000 of them would take minutes."""
+    stacked, refused = "e" + "\u0301\u0316" * 15, "holds a text with more than 30 combining characters in a row"
+    assert parse(DRAFT, as_text(individual(location=stacked)), rules)
+    for text in (stacked + "\u0301", stacked * 2 + "\u0301\u0316" * 70_000):
+        assert violations(DRAFT, individual(location=text), rules) == {"$": refused}
+        assert violations(DRAFT, individual(**{text: 1}), rules) == {"$": refused}
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -482,7 +489,7 @@ def test_canonical_json_is_utf8_with_its_names_sorted(rules):
 
 @pytest.mark.parametrize(
     ("content", "true_type"),
-    [(PNG, "image/png"), (JPEG, "image/jpeg"), (GIF, "image/gif"), (b"GIF87a....", "image/gif")],
+    [(PNG, "image/png"), (JPEG, "image/jpeg"), (GIF, "image/gif"), (images.gif(version=b"87a"), "image/gif")],
 )
 @pytest.mark.parametrize("claimed", ["image/png", "image/jpg", "image/x-anything"])
 def test_a_photo_is_sent_with_its_true_media_type_whatever_was_claimed(content, true_type, claimed, rules):
@@ -520,11 +527,36 @@ NO_IMAGE = "must hold a PNG, JPEG or GIF"
         ("data:image/png;base64,中中中中", NO_BASE64),
         ("data:image/png;base64,", NO_IMAGE),
         (data_uri(b"%PDF-1.7 canary"), NO_IMAGE),
+        (data_uri(PNG[:12]), NO_IMAGE),
+        (data_uri(PNG[:16] + bytes(8)), NO_IMAGE),
+        (data_uri(PNG.replace(b"IHDR", b"IDAT")), NO_IMAGE),
+        (data_uri(GIF[:6]), NO_IMAGE),
+        (data_uri(JPEG[:22]), NO_IMAGE),
+        (data_uri(b"\xff\xd8" + b"\xff" * 1000), NO_IMAGE),
+        (data_uri(b"\xff\xd8\xff\xe0\xff\xff" + JPEG), NO_IMAGE),
         (data_uri(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml"), NO_IMAGE),
     ],
 )
 def test_what_is_no_photo_is_refused(image, rule, rules):
     assert violations(DRAFT, individual(image_encoded=image), rules) == {"$.image_encoded": rule}
+
+
+@pytest.mark.parametrize("make", [images.png, images.jpeg, images.gif], ids=["png", "jpeg", "gif"])
+def test_a_photo_that_unfolds_to_more_than_a_camera_gives_is_refused(make, rules):
+    """A PNG of 20,000 by 20,000 pixels fits into 50 KB, and into 1.6 GB for whoever opens it."""
+    assert parse(DRAFT, as_text(individual(image_encoded=data_uri(make(5000, 5000)))), rules)
+    for width, height in ((5000, 5001), (5001, 5000), (20_000, 20_000), (65_535, 65_535)):
+        assert violations(DRAFT, individual(image_encoded=data_uri(make(width, height))), rules) == {
+            "$.image_encoded": "must have at most 25000000 pixels"
+        }
+
+
+def test_a_jpeg_is_read_past_whatever_stands_in_front_of_its_frame(rules):
+    comment = b"\xff\xfe" + (65_535).to_bytes(2) + b"\xff\xc0" * 32_766 + b"c"
+    photo = b"\xff\xd8" + comment + b"\xff\xff\xff" + images.jpeg(9000, 9000)[2:]
+    assert violations(DRAFT, individual(image_encoded=data_uri(photo)), rules) == {
+        "$.image_encoded": "must have at most 25000000 pixels"
+    }
 
 
 def test_a_draft_has_one_photo_only(rules):
@@ -535,7 +567,20 @@ def test_a_draft_has_one_photo_only(rules):
 
 @pytest.mark.parametrize(
     "key",
-    ["dead-letters/1", "photos/", "photos//a", "../photos/a", "photos/a b", "photos/a\n", "/photos/a", "photos/.a"],
+    [
+        "dead-letters/1",
+        "photos/",
+        "photos//a",
+        "photos/a//b",
+        "photos/a/../b",
+        "photos/..",
+        "photos/a/..",
+        "../photos/a",
+        "photos/a b",
+        "photos/a\n",
+        "/photos/a",
+        "photos/.a",
+    ],
 )
 def test_a_photo_beside_the_message_lies_below_photos(key, rules):
     body = without(individual(), "image_encoded") | {"photo": {"s3_key": key}}

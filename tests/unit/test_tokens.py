@@ -344,6 +344,14 @@ def test_a_spoilt_store_is_an_empty_store(provider, store, service, text):
     assert len(service.asked) == 1
 
 
+@pytest.mark.parametrize("value", ["t\r\nX-Evil: 1", "t t", "tök", "", 5, None, ["t"]], ids=repr)
+def test_a_token_that_no_header_can_carry_is_no_token(provider, store, service, value):
+    provider().get("read:loans")
+    store.text = json.dumps({**json.loads(store.text), "access_token": value})
+    assert provider().get("read:loans").value != value
+    assert len(service.asked) == 2
+
+
 def test_secrets_manager_keeps_the_token(aws):
     client = boto3.client("secretsmanager")
     store = SecretsManagerStore(lambda: client, "a-token")

@@ -28,6 +28,9 @@ from .telemetry import Telemetry
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
+MAX_BODY_BYTES = 6 * 2**20
+"""What a Lambda function takes in one request. Said here too, because nothing else bounds what is parsed."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -156,8 +159,11 @@ class Intake(Struct, frozen=True):
 
 
 def body_of(event: Mapping[str, Any]) -> str:
-    """The body of a request. Raises InvalidMessage when it is no text."""
+    """The body of a request. Raises InvalidMessage when it is no text, or too much of it."""
     body: str = event.get("body") or ""
+    if len(body) > MAX_BODY_BYTES:
+        rule = f"must be at most {MAX_BODY_BYTES} bytes; put a large photo into the payload bucket"
+        raise InvalidMessage(Violation("$", rule), too_large=True)
     if not event.get("isBase64Encoded"):
         return body
     try:

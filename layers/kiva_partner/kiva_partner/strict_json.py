@@ -14,6 +14,11 @@ MAX_DIGITS = 18
 """Of a whole number. Longer ones cost quadratic time to convert, and nothing here needs them."""
 
 
+MAX_COMBINING = 30
+"""In a row (UAX #15 §12, "Stream-Safe Text Format"). Putting a run of them into order takes quadratic time: a message
+full of them would hold a function for minutes."""
+
+
 def encode(content: object) -> bytes:
     """Canonical JSON, in UTF-8: names sorted, amounts as numbers with the digits they came with."""
     return _ENCODER.encode(content)
@@ -72,6 +77,7 @@ def _tidy(value: object) -> object:
                     value.encode()
                 except UnicodeEncodeError:
                     raise InvalidMessage(Violation("$", "holds half of a surrogate pair in a text")) from None
+                _limit_combining(value)
                 return unicodedata.normalize("NFC", value)
             return value
         case dict():
@@ -84,6 +90,15 @@ def _tidy(value: object) -> object:
         case list():
             return [_tidy(item) for item in value]
     return value
+
+
+def _limit_combining(text: str) -> None:
+    run = 0
+    for character in text:
+        run = run + 1 if unicodedata.combining(character) else 0
+        if run > MAX_COMBINING:
+            rule = f"holds a text with more than {MAX_COMBINING} combining characters in a row"
+            raise InvalidMessage(Violation("$", rule))
 
 
 def shown_name(name: str) -> str:

@@ -383,8 +383,10 @@ def _from_text(text: str, settings: Settings) -> Token | None:
         stored: Any = json.loads(text)
         if {name: stored[name] for name in _belongs_to(settings)} != _belongs_to(settings):
             return None
+        if not _TOKEN_SYNTAX.fullmatch(stored["access_token"]):  # whoever wrote it, it must not become a second header
+            return None
         return Token(
-            str(stored["access_token"]),
+            stored["access_token"],
             frozenset(stored["scopes"]),
             float(stored["obtained_at"]),
             float(stored["expires_at"]),
