@@ -38,11 +38,14 @@ def main() -> int:
 
 def store(stack: str, client: Clients, ask: Callable[[str], str]) -> str:
     """Ask for both values and write them; gives the secret's ARN. Raises CannotStore when one is empty."""
-    (arn,) = outputs_of(stack, client, "CredentialsSecretArn")
-    print(f"PA2 > Account > API Access shows both. They go into the secret of the stack {stack}.")
+    arn, environment, partner = outputs_of(stack, client, "CredentialsSecretArn", "KivaEnvironment", "KivaPartnerId")
+    print(f"PA2 > Account > API Access shows both, for partner {partner} at Kiva's {environment}.")
+    print(f"They go into the secret of the stack {stack}.")
     values = {name: ask(f"{name} (not shown): ").strip() for name in ("client_id", "client_secret")}
     if not all(values.values()):
         raise CannotStore("Nothing was stored: both values are needed.")
+    # The functions refuse credentials that were stored for another stage or partner.
+    values |= {"environment": environment, "partner_id": partner}
     client("secretsmanager").put_secret_value(SecretId=arn, SecretString=json.dumps(values))
     return arn
 

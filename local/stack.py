@@ -45,6 +45,8 @@ LOOPBACK: Final = "127.0.0.1"
 LOANS: Final = 1500
 """Loans in the imitation of Kiva: as many as the reports in events/ know."""
 SANDBOX_CREDENTIALS: Final = {"client_id": "sandbox-client", "client_secret": "s3cr&t+/="}
+PARTNER_ID: Final = "9001"
+"""As samconfig.toml has it, and the imitation of Kiva."""
 SANDBOX_AUDIENCE: Final = "https://partner-api-stage.dk1.kiva.org"
 KINDS: Final = {"loan_draft": "LoanDrafts", "journal_update": "JournalUpdates", "repayment": "Repayments"}
 """Kind of submission -> the prefix of its logical ids in the template."""
@@ -259,7 +261,8 @@ def _up(
             _deploy(state, endpoint, sandbox, parameters)
         stack = _describe(state, endpoint, sandbox)
         stack.client("secretsmanager").put_secret_value(
-            SecretId=stack.physical_id("CredentialsSecret"), SecretString=json.dumps(SANDBOX_CREDENTIALS)
+            SecretId=stack.physical_id("CredentialsSecret"),
+            SecretString=json.dumps({**SANDBOX_CREDENTIALS, "environment": "sandbox", "partner_id": PARTNER_ID}),
         )
     except BaseException:
         _down(state)

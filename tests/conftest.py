@@ -10,7 +10,7 @@ import pytest
 from moto import mock_aws
 from moto.dynamodb.models import DynamoDBBackend
 
-from deployment import BUCKET, ENVIRONMENT, create_table
+from deployment import BUCKET, ENVIRONMENT, create_table, credentials
 from fakes import FakeClock, Kiva
 from kiva_partner import runtime
 from kiva_partner.settings import KINDS, Settings
@@ -85,9 +85,7 @@ def queue_urls(aws):
 def deployed(table, queue_urls, kiva, monkeypatch):
     """Everything a function finds around it: settings, table, queues, bucket, secrets, and Kiva."""
     secrets = boto3.client("secretsmanager")
-    secrets.create_secret(
-        Name="credentials", SecretString='{"client_id": "a-client", "client_secret": "canary-secret&+="}'
-    )
+    secrets.create_secret(Name="credentials", SecretString=credentials())
     secrets.create_secret(Name="token")
     boto3.client("s3").create_bucket(Bucket=BUCKET)
     for name, value in {

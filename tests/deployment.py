@@ -1,5 +1,7 @@
 """What template.yaml makes: the functions behind the queues, their variables, and the ledger table."""
 
+import json
+
 from fakes import API_BASE_URL, AUDIENCE, TOKEN_URL
 from kiva_partner.messages import Kind
 
@@ -10,7 +12,7 @@ FUNCTIONS = {Kind.LOAN_DRAFT: "loan_drafts", Kind.JOURNAL_UPDATE: "journal_updat
 """The folder of the function for each kind."""
 
 ENVIRONMENT = {
-    "KIVA_ENVIRONMENT": "stage",
+    "KIVA_ENVIRONMENT": "sandbox",
     "KIVA_PRODUCTION_CONFIRMED": "no",
     "KIVA_TOKEN_URL": TOKEN_URL,
     "KIVA_AUDIENCE": AUDIENCE,
@@ -32,6 +34,12 @@ ENVIRONMENT = {
     "POWERTOOLS_SERVICE_NAME": "tests",
     "POWERTOOLS_METRICS_NAMESPACE": "KivaRelay",
 }
+
+
+def credentials(secret="canary-secret&+=", **changes):
+    """What `make credentials` stores."""
+    belongs_to = {"environment": ENVIRONMENT["KIVA_ENVIRONMENT"], "partner_id": ENVIRONMENT["KIVA_PARTNER_ID"]}
+    return json.dumps({"client_id": "a-client", "client_secret": secret, **belongs_to, **changes})
 
 
 def create_table(dynamodb):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import count
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import parse_qs
 
 import responses
 from botocore.awsrequest import AWSResponse
@@ -146,6 +147,8 @@ class Kiva:
         self.sent: list[tuple[str, Any]] = []
         self.answers: list[tuple[int, Any] | tuple[int, Any, dict[str, str]] | Exception] = []
         self.token_requests = 0
+        self.secrets: tuple[str, ...] | None = None
+        """The client secrets that it takes; None takes every one."""
         self.reads = 0
         self.read_status = 200
         self.loans: list[dict[str, Any]] = []
@@ -167,6 +170,9 @@ class Kiva:
 
     def _token(self, request: Any) -> tuple[int, dict[str, str], str]:
         self.token_requests += 1
+        (secret,) = parse_qs(request.body)["client_secret"]
+        if self.secrets is not None and secret not in self.secrets:
+            return 401, {}, '{"error": "invalid_client"}'
         return 200, {}, json.dumps(token_answer(f"canary-token-{self.token_requests}"))
 
     def _loans(self, request: Any) -> tuple[int, dict[str, str], str]:

@@ -25,8 +25,12 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
 
 def _renew_token() -> str:
     try:
-        return "renewed" if runtime.tokens().renew_early() else "kept"
+        if not runtime.tokens().renew_early():
+            return "kept"
     except (NotSent, Misconfigured) as error:
         # Not raised: an invocation that fails is repeated by Lambda at once, and the next schedule is soon enough.
         runtime.telemetry().refused("the Kiva token was not renewed", error)
         return str(error)
+    if complaint := runtime.tokens().complaint:
+        runtime.telemetry().refused("the credentials stored last do not work, those before them still do", complaint)
+    return "renewed"

@@ -292,7 +292,9 @@ def _value_bytes(value):
 class Secrets:
     """Two secrets: the credentials for Kiva, which stay, and the token, which a reset empties."""
 
-    CREDENTIALS = '{"client_id": "a-client", "client_secret": "canary-secret"}'
+    CREDENTIALS = (
+        '{"client_id": "a-client", "client_secret": "canary-secret", "environment": "sandbox", "partner_id": "9001"}'
+    )
 
     def __init__(self):
         self.reset()

@@ -222,7 +222,7 @@ def alone(measure: Callable[[Stage], Mapping[str, Any]]) -> None:
 def _stack(kiva: str, aws: str) -> dict[str, str]:
     """The variables that come from a stack's resources and from whoever deploys it."""
     return {
-        "KIVA_ENVIRONMENT": "stage",
+        "KIVA_ENVIRONMENT": "sandbox",
         "KIVA_TOKEN_URL": f"{kiva}/oauth/token",
         "KIVA_AUDIENCE": "https://audience.kiva.test",
         "KIVA_API_BASE_URL": kiva,

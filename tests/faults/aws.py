@@ -44,9 +44,6 @@ def running(state):
         aws = Aws(f"http://{LOOPBACK}:{port}")
         create_table(aws.client("dynamodb"))
         secrets = aws.client("secretsmanager")
-        secrets.create_secret(
-            Name=ENVIRONMENT["KIVA_CREDENTIALS_SECRET"], SecretString='{"client_id": "a-client", "client_secret": "x"}'
-        )
         secrets.create_secret(Name=ENVIRONMENT["TOKEN_STORE_NAME"], SecretString="none yet")
         yield aws
     finally:

@@ -3,7 +3,7 @@
 import json
 from itertools import batched, count
 
-from deployment import ENVIRONMENT, FUNCTIONS, TABLE
+from deployment import ENVIRONMENT, FUNCTIONS, TABLE, credentials
 from faults.aws import new_partner
 from faults.environment import Invocation, Killed
 from faults.poller import failures
@@ -48,9 +48,11 @@ class Partner:
         )
         self._bucket = f"payloads-{self.id}"
         aws.client("s3").create_bucket(Bucket=self._bucket)
+        secret = f"credentials-{self.id}"
+        aws.client("secretsmanager").create_secret(Name=secret, SecretString=credentials("x", partner_id=self.id))
         self._variables = {
             **ENVIRONMENT,
-            "KIVA_ENVIRONMENT": "sandbox",
+            "KIVA_CREDENTIALS_SECRET": secret,
             "KIVA_PARTNER_ID": self.id,
             "KIVA_TOKEN_URL": f"{kiva.url}/oauth/token",
             "KIVA_API_BASE_URL": kiva.url,

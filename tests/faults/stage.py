@@ -8,6 +8,7 @@ import json
 import os
 import threading
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
@@ -16,7 +17,7 @@ from types import SimpleNamespace
 from unittest import mock
 from uuid import uuid4
 
-from deployment import ENVIRONMENT, FUNCTIONS
+from deployment import ENVIRONMENT, FUNCTIONS, credentials
 from faults.in_process import S3, DynamoDb
 from faults.poller import EventSource, Queue, Sqs
 from kiva_partner import breaker, ledger, relay, runtime, tokens
@@ -71,15 +72,17 @@ class Secrets:
     exceptions = SimpleNamespace(ResourceNotFoundException=ResourceNotFoundException)
 
     def __init__(self):
-        self.values = {}
+        self._versions = defaultdict(list)
 
-    def get_secret_value(self, *, SecretId):  # noqa: N803
-        if SecretId not in self.values:
+    def get_secret_value(self, *, SecretId, VersionStage="AWSCURRENT"):  # noqa: N803
+        versions = self._versions[SecretId][::-1]
+        number = ("AWSCURRENT", "AWSPREVIOUS").index(VersionStage)
+        if len(versions) <= number:
             raise self.ResourceNotFoundException
-        return {"SecretString": self.values[SecretId]}
+        return {"SecretString": versions[number]}
 
     def put_secret_value(self, *, SecretId, SecretString):  # noqa: N803
-        self.values[SecretId] = SecretString
+        self._versions[SecretId] = [*self._versions[SecretId], SecretString][-2:]
 
 
 class Context:
@@ -143,7 +146,7 @@ class Stage:
         self.dynamodb, self.s3, self.secrets = DynamoDb(), S3(), Secrets()
         self.secrets.put_secret_value(
             SecretId=ENVIRONMENT["KIVA_CREDENTIALS_SECRET"],
-            SecretString=json.dumps({"client_id": "a-client", "client_secret": kiva.secret}),
+            SecretString=credentials(kiva.secret),
         )
         self.queues = {kind: _queue(kind) for kind in Kind}
         every = [*self.queues.values(), *(queue.dead_letters for queue in self.queues.values())]

@@ -19,7 +19,7 @@ import pytest
 import time_machine
 from botocore.config import Config
 
-from deployment import ENVIRONMENT, FUNCTIONS, TABLE
+from deployment import ENVIRONMENT, FUNCTIONS, TABLE, credentials
 from fakes import Context
 from faults.extent import WHOLE
 from faults.faults import FAULTS, Fate, Fault, close_unread, reset_before_the_status
@@ -133,7 +133,7 @@ class World:
         self._source = EventSource(self.queue, lambda event: self._handler(event, Context()))
         self._table = DynamoDb()
         secrets = Secrets()
-        secrets.values["credentials"] = json.dumps({"client_id": "a-client", "client_secret": "canary-secret&+="})
+        secrets.put_secret_value(SecretId="credentials", SecretString=credentials())
         self._aws_session = aws_session
         self._clients = {
             "dynamodb": self._table,

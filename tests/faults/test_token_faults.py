@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 
-from deployment import ENVIRONMENT, TABLE
+from deployment import ENVIRONMENT, TABLE, credentials
 from fakes import MemoryStore
 from faults.bookkeeping_kiva import End
 from faults.extent import WHOLE
@@ -112,7 +112,7 @@ def test_a_rotated_secret_delays_until_it_is_put_into_the_store_and_loses_nothin
     assert waiting(used) == len(sent)
     used.secrets.put_secret_value(
         SecretId=ENVIRONMENT["KIVA_CREDENTIALS_SECRET"],
-        SecretString=json.dumps({"client_id": "a-client", "client_secret": "canary-rotated"}),
+        SecretString=credentials("canary-rotated"),
     )
     used.deliver(2 * HOUR)
     balance(used, line, sent)
@@ -176,7 +176,7 @@ def test_fifty_cold_environments_at_the_same_moment_ask_twice_at_most_and_all_go
 
     def environment():
         lease = Lease(lambda: table, TABLE, "lease", time.time)
-        provider = TokenProvider(settings, store, lease, lambda: Credentials("c", "s"), ask)
+        provider = TokenProvider(settings, store, lease, lambda: [Credentials("c", "s")], ask)
         together.wait()
         try:
             got.append(provider.get(Kind.LOAN_DRAFT.scope).value)

@@ -5,6 +5,7 @@ from importlib import import_module
 import boto3
 import pytest
 
+from deployment import credentials
 from kiva_partner import runtime
 from kiva_partner.ledger import State
 from kiva_partner.messages import Kind, parse
@@ -44,6 +45,18 @@ def test_claims_that_nobody_will_finish_become_unknown_and_are_counted(housekeep
     assert runtime.ledger().read(Kind.LOAN_DRAFT, "L-alive").state is State.SENDING
     assert '"SubmissionUnknown":[1.0]' in capsys.readouterr().out
     assert housekeeping()["claims_expired"] == 0
+
+
+def test_a_secret_that_kiva_does_not_take_alarms_while_the_one_before_still_serves(housekeeping, deployed, capsys):
+    boto3.client("secretsmanager").put_secret_value(SecretId="credentials", SecretString=credentials("canary-typo"))
+    deployed.secrets = ("canary-secret&+=",)
+    assert housekeeping()["token"] == "renewed"
+    out = capsys.readouterr().out
+    assert "the credentials stored last do not work, those before them still do" in out
+    assert '"Misconfigured":[1.0]' in out
+    assert "canary" not in out
+    assert housekeeping()["token"] == "kept"
+    assert "Misconfigured" not in capsys.readouterr().out
 
 
 def test_a_token_that_cannot_be_renewed_does_not_keep_claims_from_expiring(housekeeping, drafts, capsys):

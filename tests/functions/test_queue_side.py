@@ -112,7 +112,7 @@ def test_settings_that_contradict_each_other_alarm_and_lose_nothing(function, de
     status, body, _ = function.post(function.message("L-1"))
     assert (status, body["type"]) == (502, "urn:kiva-relay:problem:misconfigured")
     out = capsys.readouterr().out
-    assert "KIVA_AUDIENCE is a production host of Kiva but KIVA_ENVIRONMENT is stage" in out
+    assert "KIVA_AUDIENCE is a production host of Kiva but KIVA_ENVIRONMENT is sandbox" in out
     assert out.count('"Misconfigured":[1.0]') == 2
 
 

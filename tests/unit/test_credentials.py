@@ -24,7 +24,8 @@ class Stacks:
 @pytest.fixture
 def client(aws):
     arn = boto3.client("secretsmanager").create_secret(Name="credentials")["ARN"]
-    stacks = Stacks([{"OutputKey": "CredentialsSecretArn", "OutputValue": arn}])
+    outputs = {"CredentialsSecretArn": arn, "KivaEnvironment": "stage", "KivaPartnerId": "63"}
+    stacks = Stacks([{"OutputKey": name, "OutputValue": value} for name, value in outputs.items()])
     return lambda service: stacks if service == "cloudformation" else boto3.client(service)
 
 
@@ -36,8 +37,15 @@ def answers(*values):
 def test_what_is_typed_is_stored_as_the_functions_read_it(client, capsys):
     arn = store("a-stack", client, answers(" an-id ", "canary&+="))
     stored = boto3.client("secretsmanager").get_secret_value(SecretId=arn)["SecretString"]
-    assert json.loads(stored) == {"client_id": "an-id", "client_secret": "canary&+="}
-    assert "canary" not in capsys.readouterr().out
+    assert json.loads(stored) == {
+        "client_id": "an-id",
+        "client_secret": "canary&+=",
+        "environment": "stage",
+        "partner_id": "63",
+    }
+    said = capsys.readouterr().out
+    assert "partner 63 at Kiva's stage" in said
+    assert "canary" not in said
 
 
 @pytest.mark.parametrize("typed", [("", "x"), ("x", " ")])

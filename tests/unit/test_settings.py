@@ -1,7 +1,7 @@
 import pytest
 
 from kiva_partner.errors import Misconfigured
-from kiva_partner.settings import KINDS, PRODUCTION_HOSTS, AmountMode, PartnerRules, Settings, UnknownPolicy
+from kiva_partner.settings import KINDS, AmountMode, PartnerRules, Settings, UnknownPolicy
 
 STAGE = {
     "KIVA_ENVIRONMENT": "stage",
@@ -35,6 +35,14 @@ SANDBOX = STAGE | {
     "KIVA_TOKEN_URL": "http://127.0.0.1:8080/oauth/token",
     "KIVA_API_BASE_URL": "http://127.0.0.1:8080",
 }
+PRODUCTION_HOSTS = (
+    "auth.k1.kiva.org",
+    "partner-api.k1.kiva.org",
+    "partnerapi.production.kiva.org",
+    "partner-api.kiva.org",
+    "partnerapi.kiva.org",
+)
+"""Every one that Kiva has published."""
 NUMBERS = (
     "KIVA_CONNECT_TIMEOUT_SECONDS",
     "KIVA_READ_TIMEOUT_SECONDS",
@@ -217,7 +225,7 @@ def test_production_is_refused_when_nothing_is_said_of_its_confirmation():
 
 @pytest.mark.parametrize("name", URLS)
 @pytest.mark.parametrize("environment", [STAGE, SANDBOX], ids=["stage", "sandbox"])
-@pytest.mark.parametrize("host", sorted(PRODUCTION_HOSTS))
+@pytest.mark.parametrize("host", [*PRODUCTION_HOSTS, "kiva.org", "new.kiva.org"])
 def test_no_other_stage_can_reach_production(name, environment, host):
     stage = environment["KIVA_ENVIRONMENT"]
 
@@ -229,7 +237,33 @@ def test_no_other_stage_can_reach_production(name, environment, host):
 
 @pytest.mark.parametrize("name", URLS)
 def test_production_cannot_reach_a_test_host(name):
-    assert mistakes(PRODUCTION | {name: STAGE[name]}) == [f"{name} is a test host but KIVA_ENVIRONMENT is production"]
+    assert mistakes(PRODUCTION | {name: STAGE[name]}) == [
+        f"{name} is a test host of Kiva but KIVA_ENVIRONMENT is production"
+    ]
+
+
+@pytest.mark.parametrize("name", URLS)
+@pytest.mark.parametrize("environment", [STAGE, PRODUCTION], ids=["stage", "production"])
+@pytest.mark.parametrize("host", ["staging.kiva.org.example", "stagingkiva.org", "kiva.org.example", "10.0.0.1"])
+def test_kivas_credentials_go_to_kiva_alone(name, environment, host):
+    assert mistakes(environment | {name: f"https://{host}"}) == [
+        f"{name} is no host of Kiva but KIVA_ENVIRONMENT is {environment['KIVA_ENVIRONMENT']}"
+    ]
+
+
+@pytest.mark.parametrize("name", ["KIVA_TOKEN_URL", "KIVA_API_BASE_URL"])
+def test_an_imitation_is_not_at_kiva(name):
+    assert mistakes(SANDBOX | {name: STAGE[name]}) == [f"{name} is a test host of Kiva but KIVA_ENVIRONMENT is sandbox"]
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_SECRETS_MANAGER"])
+@pytest.mark.parametrize("environment", [STAGE, PRODUCTION], ids=["stage", "production"])
+def test_kivas_credentials_do_not_leave_aws(name, environment):
+    assert mistakes(environment | {name: "http://127.0.0.1:4566"}) == [
+        f"{name} leads to an imitation of AWS but KIVA_ENVIRONMENT is {environment['KIVA_ENVIRONMENT']}"
+    ]
+    assert Settings.from_environment(environment | {name: ""})
+    assert Settings.from_environment(SANDBOX | {name: "http://127.0.0.1:4566"})
 
 
 @pytest.mark.parametrize("name", URLS)
@@ -252,6 +286,6 @@ def test_every_contradiction_is_named():
 
     assert mistakes(confused) == [
         "KIVA_ENVIRONMENT is production but KIVA_PRODUCTION_CONFIRMED is not yes",
-        "KIVA_AUDIENCE is a test host but KIVA_ENVIRONMENT is production",
+        "KIVA_AUDIENCE is a test host of Kiva but KIVA_ENVIRONMENT is production",
         "KIVA_API_BASE_URL is not https but KIVA_ENVIRONMENT is production",
     ]

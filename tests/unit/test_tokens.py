@@ -4,6 +4,7 @@ import boto3
 import jwt
 import pytest
 
+from deployment import credentials
 from fakes import AUDIENCE, FakeLease, MemoryStore, TokenService
 from kiva_partner.errors import Misconfigured, NotSent
 from kiva_partner.tokens import (
@@ -14,6 +15,7 @@ from kiva_partner.tokens import (
     LEASE_SECONDS,
     MANDATORY_WINDOW,
     Credentials,
+    CredentialsSecret,
     Lease,
     ParameterStore,
     SecretsManagerStore,
@@ -48,7 +50,7 @@ def provider(settings, store, lease, service, clock):
             settings,
             store,
             lease,
-            lambda: Credentials("a-client", SECRET),
+            lambda: [Credentials("a-client", SECRET)],
             service,
             clock=clock,
             sleep=clock.sleep,
@@ -322,6 +324,105 @@ def test_discarding_an_old_token_leaves_the_new_one_alone(provider, clock):
     new = tokens.get("read:loans")
     tokens.discard(old)
     assert tokens.get("read:loans") is new
+
+
+# --- credentials ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def secret(aws, settings):
+    """What people store, one after the other, and the versions that the functions read of it."""
+    client = boto3.client("secretsmanager")
+    client.create_secret(Name=settings.credentials_secret)
+
+    def versions(*stored):
+        for text in stored:
+            client.put_secret_value(SecretId=settings.credentials_secret, SecretString=text)
+        return CredentialsSecret(lambda: client, settings).versions()
+
+    return versions
+
+
+def test_the_credentials_stored_last_come_first_and_those_before_them_next(secret):
+    three = [credentials(name) for name in ("first", "second", "third")]
+    assert [it.client_secret for it in secret(*three)] == ["third", "second"]
+
+
+def test_credentials_stored_twice_are_tried_once(secret):
+    assert len(list(secret(credentials(), credentials()))) == 1
+
+
+@pytest.mark.parametrize("before", ["{}", credentials(environment="production"), credentials(partner_id="63")])
+def test_what_was_stored_before_for_something_else_is_not_used(secret, before):
+    assert [it.client_secret for it in secret(before, credentials("now"))] == ["now"]
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        ([], "has no value yet"),
+        (["canary"], "is not JSON with client_id, client_secret, environment and partner_id"),
+        (["[]"], "is not JSON with"),
+        (['{"client_id": "canary", "client_secret": "canary"}'], "is not JSON with"),
+        ([credentials(environment="production")], "for another KIVA_ENVIRONMENT than sandbox"),
+        ([credentials(partner_id="63")], "for another KIVA_PARTNER_ID than 9001"),
+    ],
+    ids=["nothing", "no JSON", "a list", "not whose", "another stage", "another partner"],
+)
+def test_credentials_that_are_not_for_this_stack_are_never_used(secret, stored, said):
+    with pytest.raises(Misconfigured, match=said) as caught:
+        next(secret(credentials(), *stored) if stored else secret())
+    assert "canary" not in str(caught.value)
+
+
+@pytest.fixture
+def rotating(settings, store, lease, clock):
+    """A provider to which two secrets are stored, and the token service that takes those given."""
+
+    def new(*taken, slow=0):
+        service = TokenService(clock)
+
+        def ask(url, form):
+            service.status = 200 if form["client_secret"] in taken else 401
+            clock.advance(slow)
+            return service(url, form)
+
+        stored = [Credentials("a-client", "new"), Credentials("a-client", "old")]
+        return TokenProvider(settings, store, lease, lambda: stored, ask, clock=clock, sleep=clock.sleep), service
+
+    return new
+
+
+def secrets_asked_with(service):
+    return [form["client_secret"] for form in service.asked]
+
+
+@pytest.mark.parametrize("taken", [("new", "old"), ("new",)], ids=["both live", "the old one gone"])
+def test_a_new_secret_is_used_as_soon_as_kiva_takes_it(rotating, taken):
+    provider, service = rotating(*taken)
+    assert provider.get("read:loans")
+    assert (secrets_asked_with(service), provider.complaint) == (["new"], None)
+
+
+def test_a_secret_that_kiva_does_not_take_yet_leaves_the_old_one_at_work(rotating, caplog):
+    provider, service = rotating("old")
+    assert provider.get("read:loans")
+    assert secrets_asked_with(service) == ["new", "old"]
+    assert "refuses the client id, secret or audience" in str(provider.complaint)
+
+
+def test_when_both_are_refused_nothing_is_sent(rotating):
+    provider, service = rotating()
+    with pytest.raises(Misconfigured, match="HTTP 401"):
+        provider.get("read:loans")
+    assert secrets_asked_with(service) == ["new", "old"]
+
+
+def test_after_a_slow_refusal_there_is_no_second_try_for_which_the_lease_is_too_short(rotating):
+    provider, service = rotating("old", slow=6)
+    with pytest.raises(Misconfigured):
+        provider.get("read:loans")
+    assert secrets_asked_with(service) == ["new"]
 
 
 # --- stores -----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 Handlers read it; nothing else does. Tests replace the environment and call `forget`.
 """
 
-import json
 import os
 import ssl
 import time
@@ -28,7 +27,7 @@ from .queues import Consumer, Queues, come_again
 from .relay import Relay
 from .settings import Settings
 from .telemetry import Telemetry
-from .tokens import Credentials, Lease, ParameterStore, SecretsManagerStore, TokenProvider, TokenStore
+from .tokens import CredentialsSecret, Lease, ParameterStore, SecretsManagerStore, TokenProvider, TokenStore
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -128,7 +127,9 @@ def client() -> KivaClient:
 def tokens() -> TokenProvider:
     """Kiva's token."""
     lease = Lease(aws("dynamodb"), settings().ledger_table, f"{settings().ledger_scope}#lease#token", time.time)
-    return TokenProvider(settings(), _token_store(), lease, _credentials, partial(post_form, settings(), _tls))
+    credentials = CredentialsSecret(aws("secretsmanager"), settings())
+    ask = partial(post_form, settings(), _tls)
+    return TokenProvider(settings(), _token_store(), lease, credentials.versions, ask)
 
 
 def aws(service: str) -> Callable[[], Any]:
@@ -165,16 +166,3 @@ def _token_store() -> TokenStore:
     if settings().token_store == "ssm":  # noqa: S105 the kind of store
         return ParameterStore(aws("ssm"), name)
     return SecretsManagerStore(aws("secretsmanager"), name)
-
-
-def _credentials() -> Credentials:
-    """Read for each token request, a few times a day, so that a rotated secret is used at once."""
-    secret_id = settings().credentials_secret
-    secrets = aws("secretsmanager")()
-    try:
-        stored = json.loads(secrets.get_secret_value(SecretId=secret_id)["SecretString"])
-        return Credentials(str(stored["client_id"]), str(stored["client_secret"]))
-    except secrets.exceptions.ResourceNotFoundException:
-        raise Misconfigured("the credentials secret has no value yet; see README, «Put the credentials in»") from None
-    except (ValueError, KeyError, TypeError):
-        raise Misconfigured("the credentials secret must be JSON with client_id and client_secret") from None

@@ -1,25 +1,13 @@
 """The environment of a function, read once into a frozen object that names everything missing or contradictory."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from urllib.parse import urlsplit
 
 from msgspec import Struct
 
 from .errors import Misconfigured
-
-PRODUCTION_HOSTS = frozenset(
-    {
-        "auth.k1.kiva.org",
-        "partner-api.k1.kiva.org",
-        "partnerapi.production.kiva.org",
-        "partner-api.kiva.org",
-        "partnerapi.kiva.org",
-    }
-)
-"""Every production host that Kiva has published. Its test hosts all have `stag` in their names."""
-
 
 KINDS = ("loan_draft", "journal_update", "repayment")
 
@@ -114,7 +102,7 @@ class Settings(Struct, frozen=True):
             unknown_policies={kind: reader.policy(f"{kind.upper()}_UNKNOWN_POLICY") for kind in KINDS},
             queue_urls={kind: environment.get(f"{kind.upper()}_QUEUE_URL", "") for kind in KINDS},
         )
-        mistakes = reader.mistakes or _contradictions(settings, environment.get("KIVA_PRODUCTION_CONFIRMED", "no"))
+        mistakes = reader.mistakes or list(_contradictions(settings, environment))
         if mistakes:
             raise Misconfigured("settings: " + "; ".join(mistakes))
         return settings
@@ -157,27 +145,38 @@ class _Reader:
         return self.text(name, r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?").rstrip("/")
 
 
-def _contradictions(settings: Settings, confirmed: str) -> list[str]:
+def _contradictions(settings: Settings, environment: Mapping[str, str]) -> Iterator[str]:
     """Two settings that cannot both be meant. Kiva wants production used only after its confirmation."""
-    urls = {
-        "KIVA_TOKEN_URL": settings.token_url,
-        "KIVA_AUDIENCE": settings.audience,
-        "KIVA_API_BASE_URL": settings.api_base_url,
-    }
-    production = settings.environment == "production"
-    mistakes = []
-    if production and confirmed != "yes":
-        mistakes.append("KIVA_ENVIRONMENT is production but KIVA_PRODUCTION_CONFIRMED is not yes")
+    stage = f"KIVA_ENVIRONMENT is {settings.environment}"
+    if settings.environment == "production" and environment.get("KIVA_PRODUCTION_CONFIRMED") != "yes":
+        yield f"{stage} but KIVA_PRODUCTION_CONFIRMED is not yes"
     resend = settings.unknown_policies["repayment"] is UnknownPolicy.RESEND
     if resend and settings.rules.amount_mode is AmountMode.INSTALMENT:
         # A cumulative amount reported twice is still the same amount; an instalment reported twice is two.
-        mistakes.append("REPAYMENT_UNKNOWN_POLICY is resend but REPAYMENT_AMOUNT_MODE is instalment")
-    for name, url in urls.items():
-        host = (urlsplit(url).hostname or "").rstrip(".")  # DNS knows the same host with a dot behind it
-        if production and "stag" in host:
-            mistakes.append(f"{name} is a test host but KIVA_ENVIRONMENT is {settings.environment}")
-        if not production and host in PRODUCTION_HOSTS:
-            mistakes.append(f"{name} is a production host of Kiva but KIVA_ENVIRONMENT is {settings.environment}")
-        if settings.environment != "sandbox" and not url.startswith("https://"):
-            mistakes.append(f"{name} is not https but KIVA_ENVIRONMENT is {settings.environment}")
-    return mistakes
+        yield "REPAYMENT_UNKNOWN_POLICY is resend but REPAYMENT_AMOUNT_MODE is instalment"
+    for name in ("token_url", "audience", "api_base_url"):
+        for what in _misplaced(settings, name):
+            yield f"KIVA_{name.upper()} {what} but {stage}"
+    for name in sorted(environment):
+        if name.startswith("AWS_ENDPOINT_URL") and environment[name] and settings.environment != "sandbox":
+            yield f"{name} leads to an imitation of AWS but {stage}"
+
+
+def _misplaced(settings: Settings, name: str) -> Iterator[str]:
+    """What is wrong with a URL for this stage.
+
+    Every host that Kiva has published is below kiva.org, and its test hosts alone have `stag` in their names.
+    """
+    url = urlsplit(getattr(settings, name))
+    host = (url.hostname or "").rstrip(".")  # DNS knows the same host with a dot behind it
+    host_of = "test" if "stag" in host else "production"
+    if not f".{host}".endswith(".kiva.org"):
+        if settings.environment != "sandbox":
+            yield "is no host of Kiva"
+    # An audience is only a name, and the sandbox expects the one that Kiva's test environment does.
+    elif {"stage": "test", "production": "production", "sandbox": "test" if name == "audience" else ""}[
+        settings.environment
+    ] != host_of:
+        yield f"is a {host_of} host of Kiva"
+    if settings.environment != "sandbox" and url.scheme != "https":
+        yield "is not https"

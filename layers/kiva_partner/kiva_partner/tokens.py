@@ -14,7 +14,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
@@ -77,6 +77,50 @@ class Credentials(Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Credentials(client_id={self.client_id!r})"
+
+
+class CredentialsSecret:
+    """What people stored with `make credentials`. Read for each token request, so that a new value is used at once."""
+
+    def __init__(self, client: Callable[[], "SecretsManagerClient"], settings: Settings) -> None:
+        self._client = client
+        self._settings = settings
+
+    def versions(self) -> Iterator[Credentials]:
+        """The credentials stored last, and then those before them, which Kiva may still (or alone) take.
+
+        Raises:
+            Misconfigured: nothing is stored, or nothing for this stage and partner.
+        """
+        current = self._read("AWSCURRENT")
+        yield current
+        try:
+            previous = self._read("AWSPREVIOUS")
+        except Misconfigured:
+            return
+        if previous != current:
+            yield previous
+
+    def _read(self, stage: str) -> Credentials:
+        client, secret_id = self._client(), self._settings.credentials_secret
+        try:
+            stored = json.loads(client.get_secret_value(SecretId=secret_id, VersionStage=stage)["SecretString"])
+            credentials = Credentials(str(stored["client_id"]), str(stored["client_secret"]))
+            belongs_to = str(stored["environment"]), str(stored["partner_id"])
+        except client.exceptions.ResourceNotFoundException:
+            raise Misconfigured("the credentials secret has no value yet; store one with make credentials") from None
+        except (ValueError, KeyError, TypeError):
+            names = "client_id, client_secret, environment and partner_id"
+            raise Misconfigured(f"the credentials secret is not JSON with {names}; use make credentials") from None
+        for name, stored_for, ours in zip(
+            ("KIVA_ENVIRONMENT", "KIVA_PARTNER_ID"),
+            belongs_to,
+            (self._settings.environment, self._settings.partner_id),
+            strict=True,
+        ):
+            if stored_for != ours:
+                raise Misconfigured(f"the credentials secret was stored for another {name} than {ours}")
+        return credentials
 
 
 class TokenStore(Protocol):
@@ -188,7 +232,7 @@ class TokenProvider:
         settings: Settings,
         store: TokenStore,
         lease: Lease,
-        credentials: Callable[[], Credentials],
+        credentials: Callable[[], Iterable[Credentials]],
         post_form: FormPost,
         *,
         clock: Callable[[], float] = time.time,
@@ -207,6 +251,8 @@ class TokenProvider:
         self._token: Token | None = None
         self._refused: str | None = None
         self._failure: tuple[float, NotSent | Misconfigured] | None = None
+        self.complaint: Misconfigured | None = None
+        """What is wrong with the credentials stored last, when those before them got the current token."""
 
     def get(self, scope: str) -> Token:
         """A token that grants `scope`.
@@ -308,8 +354,27 @@ class TokenProvider:
             raise Misconfigured("Kiva refuses a token that it gave out less than a minute ago")
 
     def _fetch(self) -> Token:
-        credentials = self._credentials()
-        asked_at = self._clock()
+        """Ask with each of the credentials until some are not refused. There is no second try after a slow refusal."""
+        refusal, ask_until = None, self._clock() + LEASE_SECONDS - ANSWER_SECONDS
+        for credentials in self._credentials():
+            asked_at = self._clock()
+            if asked_at > ask_until:
+                break
+            status, body = self._ask(credentials)
+            if 200 <= status < 300:  # noqa: PLR2004
+                token = _read_answer(body, asked_at, self._settings.partner_id)
+                lives = token.expires_at - asked_at
+                _log.info("fetched a Kiva token", extra={"scopes": sorted(token.scopes), "lives": lives})
+                self.complaint = refusal
+                return token
+            if status not in (400, 401, 403):
+                raise NotSent(f"Kiva's token service answered HTTP {status}", status=status)
+            refusal = refusal or Misconfigured(
+                f"Kiva's token service refuses the client id, secret or audience: HTTP {status}"
+            )
+        raise refusal or Misconfigured("there are no credentials")
+
+    def _ask(self, credentials: Credentials) -> tuple[int, bytes]:
         form = {
             "grant_type": "client_credentials",
             "scope": " ".join(SCOPES),
@@ -317,14 +382,7 @@ class TokenProvider:
             "client_id": credentials.client_id,
             "client_secret": credentials.client_secret,
         }
-        status, body = self._post_form(self._settings.token_url, form)
-        if status in (400, 401, 403):
-            raise Misconfigured(f"Kiva's token service refuses the client id, secret or audience: HTTP {status}")
-        if not 200 <= status < 300:  # noqa: PLR2004
-            raise NotSent(f"Kiva's token service answered HTTP {status}", status=status)
-        token = _read_answer(body, asked_at, self._settings.partner_id)
-        _log.info("fetched a Kiva token", extra={"scopes": sorted(token.scopes), "lives": token.expires_at - asked_at})
-        return token
+        return self._post_form(self._settings.token_url, form)
 
 
 class _Answer(Struct):
