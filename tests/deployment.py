@@ -21,6 +21,7 @@ ENVIRONMENT = {
     "KIVA_CREDENTIALS_SECRET": "credentials",
     "TOKEN_STORE": "secrets-manager",
     "TOKEN_STORE_NAME": "token",
+    "ENCRYPTION_KEY": "alias/tests",
     "LEDGER_TABLE": TABLE,
     "PAYLOAD_BUCKET": BUCKET,
     "CSV_COLUMNS": "3",

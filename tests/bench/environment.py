@@ -229,6 +229,7 @@ def _stack(kiva: str, aws: str) -> dict[str, str]:
         "KIVA_PARTNER_ID": "9001",
         "KIVA_CREDENTIALS_SECRET": "credentials",
         "TOKEN_STORE_NAME": "token",
+        "ENCRYPTION_KEY": "arn:aws:kms:us-east-1:000000000000:key/benchmark",
         "LEDGER_TABLE": "ledger",
         "PAYLOAD_BUCKET": "payloads",
         "QUEUE_URL": f"{aws}/000000000000/queue",

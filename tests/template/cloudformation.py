@@ -29,7 +29,7 @@ def _long_form(loader: yaml.SafeLoader, name: str, node: yaml.Node) -> dict[str,
         raise TypeError(f"!{name} on a mapping is not used in this template")
     if name == "GetAtt":
         value = value.split(".", 1)
-    return {name if name == "Ref" else f"Fn::{name}": value}
+    return {name if name in ("Ref", "Condition") else f"Fn::{name}": value}
 
 
 _Loader.add_multi_constructor("!", _long_form)
@@ -98,7 +98,8 @@ def _out_of_limits(limits: Mapping[str, Mapping[str, Any]], given: Mapping[str, 
 def as_deployed(template: Template, parameters: Mapping[str, str]) -> Template:
     """A translated template as a stack with these parameters has it: every condition decided."""
     given = defaults(template) | dict(parameters)
-    true = {name for name, condition in template["Conditions"].items() if _holds(condition, given)}
+    conditions = template["Conditions"]
+    true = {name for name, condition in conditions.items() if _holds(condition, given, conditions)}
     decided: Template = _decide(template, true)
     decided["Resources"] = {
         name: resource
@@ -117,9 +118,13 @@ def _decide(node: Any, true: set[str]) -> Any:
     return [_decide(value, true) for value in node] if isinstance(node, list) else node
 
 
-def _holds(node: Any, given: Mapping[str, str]) -> bool:
+def _holds(node: Any, given: Mapping[str, str], conditions: Mapping[str, Any] | None = None) -> bool:
+    if "Condition" in node:
+        return _holds((conditions or {})[node["Condition"]], given, conditions)
+    if "Fn::And" in node:
+        return all(_holds(each, given, conditions) for each in node["Fn::And"])
     if "Fn::Not" in node:
-        return not _holds(node["Fn::Not"][0], given)
+        return not _holds(node["Fn::Not"][0], given, conditions)
     left, right = (given.get(side["Ref"]) if isinstance(side, dict) else side for side in node["Fn::Equals"])
     return bool(left == right)
 

@@ -4,6 +4,7 @@ Each rule takes the translated template as a stack with the default parameters h
 everything that breaks it.
 """
 
+import json
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -137,13 +138,86 @@ def queues_and_bucket_speak_only_tls(template: Template) -> Iterator[str]:
             yield f"{name} may be reached without TLS"
 
 
-def queues_and_bucket_are_encrypted(template: Template) -> Iterator[str]:
-    for name, queue in of_type(template, "AWS::SQS::Queue").items():
-        if not (queue.get("SqsManagedSseEnabled") or queue.get("KmsMasterKeyId")):
-            yield f"{name} is not encrypted"
+def everything_that_is_kept_is_encrypted_with_the_stacks_key(template: Template) -> Iterator[str]:
+    keys = {name: it.get("KmsMasterKeyId") for name, it in of_type(template, "AWS::SQS::Queue").items()}
+    for kind in ("AWS::SecretsManager::Secret", "AWS::Logs::LogGroup"):
+        keys |= {name: it.get("KmsKeyId") for name, it in of_type(template, kind).items()}
+    for name, table in of_type(template, "AWS::DynamoDB::Table").items():
+        encryption = table.get("SSESpecification", {})
+        keys[name] = encryption.get("KMSMasterKeyId") if encryption.get("SSEEnabled") else None
     for name, bucket in of_type(template, "AWS::S3::Bucket").items():
-        if "BucketEncryption" not in bucket:
-            yield f"{name} is not encrypted"
+        rules = bucket.get("BucketEncryption", {}).get("ServerSideEncryptionConfiguration", [{}])
+        how = rules[0].get("ServerSideEncryptionByDefault", {})
+        keys[name] = how.get("KMSMasterKeyID") if how.get("SSEAlgorithm") == "aws:kms" else None
+    for name, function in of_type(template, "AWS::Lambda::Function").items():  # for the token, where that is in SSM
+        keys[name] = function["Environment"]["Variables"].get("ENCRYPTION_KEY")
+    for name, key in keys.items():
+        if named(key) != "StackKey.Arn":
+            yield f"{name} is not encrypted with the stack's key"
+
+
+def the_key_is_lent_to_services_alone(template: Template) -> Iterator[str]:
+    """Whoever could decrypt with it directly would need no right on what it encrypts."""
+    key = of_type(template, "AWS::KMS::Key")["StackKey"]
+    if not key.get("EnableKeyRotation"):
+        yield "StackKey is never rotated"
+    uses = re.compile(r"\*|kms:(Decrypt|Encrypt|GenerateDataKey|ReEncrypt|CreateGrant)")
+    for statement in key["KeyPolicy"]["Statement"]:
+        condition, who = json.dumps(statement.get("Condition", {})), statement["Principal"]
+        through = "kms:EncryptionContext:aws:logs:arn" if "Service" in who else "kms:ViaService"
+        if any(uses.search(action) for action in listed(statement["Action"])) and through not in condition:
+            yield f"{statement['Sid']} lets {who} use the key without a service in between"
+        if "Service" not in who and named(who.get("AWS")) != "arn:${AWS::Partition}:iam::${AWS::AccountId}:root":
+            yield f"{statement['Sid']} is for {who}"
+        if "kms:CreateGrant" in listed(statement["Action"]) and "kms:GrantIsForAWSResource" not in condition:
+            yield f"{statement['Sid']} lets the key be lent to anybody"
+
+
+def only_the_functions_read_secrets(template: Template) -> Iterator[str]:
+    roles = {f"{name}Role.Arn" for name in of_type(template, "AWS::Lambda::Function")}
+    closed = set()
+    for name, policy in of_type(template, "AWS::SecretsManager::ResourcePolicy").items():
+        if not policy.get("BlockPublicPolicy"):
+            yield f"{name} may open its secret to the public"
+        for statement in policy["ResourcePolicy"]["Statement"]:
+            if statement["Effect"] != "Deny":
+                yield f"{name} gives somebody a right"
+            elif (statement["Principal"], statement["Action"]) == ("*", "secretsmanager:GetSecretValue"):
+                readers = statement.get("Condition", {}).get("ArnNotEquals", {}).get("aws:PrincipalArn", [])
+                if roles == set(map(named, readers)):
+                    closed.add(named(policy["SecretId"]).removesuffix(".Id"))
+    for name in of_type(template, "AWS::SecretsManager::Secret").keys() - closed:
+        yield f"{name} may be read by others than the functions"
+
+
+def no_secret_lies_in_a_plain_parameter(template: Template) -> Iterator[str]:
+    # CloudFormation makes no SecureString, so whatever it makes there could be read by whoever may read parameters.
+    for name in of_type(template, "AWS::SSM::Parameter"):
+        yield f"{name} is not encrypted"
+
+
+def reserved_environments_are_enough_for_the_queues(template: Template) -> Iterator[str]:
+    for name, mapping, _ in _mappings(template):
+        function = named(mapping["FunctionName"])
+        reserved = of_type(template, "AWS::Lambda::Function")[function].get("ReservedConcurrentExecutions")
+        if reserved is not None and reserved <= _limit(
+            template, mapping["ScalingConfig"]["MaximumConcurrency"], "MaxValue"
+        ):
+            yield f"{name}: {function} may be throttled by its own queue, and has nothing left for the API"
+
+
+def the_api_lets_in_its_own_account_alone(template: Template) -> Iterator[str]:
+    for name, api in of_type(template, "AWS::ApiGateway::RestApi").items():
+        others = {
+            "Effect": "Deny",
+            "Principal": "*",
+            "Condition": {"StringNotEquals": {"aws:PrincipalAccount": {"Ref": "AWS::AccountId"}}},
+        }
+        statements = api["Body"].get("x-amazon-apigateway-policy", {}).get("Statement", [])
+        if not any(others.items() <= it.items() for it in statements):
+            yield f"{name} does not shut other accounts out"
+        if any(it["Effect"] == "Allow" for it in statements):
+            yield f"{name} lets somebody in who has no right of his own account"
 
 
 def the_bucket_is_private(template: Template) -> Iterator[str]:
@@ -172,7 +246,9 @@ def borrowers_photos_are_forgotten(template: Template) -> Iterator[str]:
 
 
 def what_held_data_outlives_the_stack(template: Template) -> Iterator[str]:
-    kinds = {"AWS::SQS::Queue", "AWS::DynamoDB::Table", "AWS::S3::Bucket", "AWS::SecretsManager::Secret"}
+    kinds = {
+        f"AWS::{it}" for it in ("SQS::Queue", "DynamoDB::Table", "S3::Bucket", "SecretsManager::Secret", "KMS::Key")
+    }
     for name, resource in template["Resources"].items():
         policies = resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy")
         if resource["Type"] in kinds and name != "TokenSecret" and policies != ("RetainExceptOnCreate", "Retain"):

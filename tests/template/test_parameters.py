@@ -24,6 +24,7 @@ SAMCONFIG = tomllib.loads((ROOT / "samconfig.toml").read_text())
 EVERY_FUNCTION = {
     "KIVA_ENVIRONMENT", "KIVA_PRODUCTION_CONFIRMED", "KIVA_TOKEN_URL", "KIVA_AUDIENCE", "KIVA_API_BASE_URL",
     "KIVA_PARTNER_ID", "KIVA_CREDENTIALS_SECRET", "TOKEN_STORE", "TOKEN_STORE_NAME", "LEDGER_TABLE", "PAYLOAD_BUCKET",
+    "ENCRYPTION_KEY",
     "CSV_COLUMNS", "REPAYMENT_AMOUNT_MODE", "KIVA_CONNECT_TIMEOUT_SECONDS", "KIVA_READ_TIMEOUT_SECONDS",
     "REPAYMENTS_PER_CALL", "JOURNALS_PER_CALL", "PARALLEL_CALLS", "MAX_IMAGE_BYTES", "AWS_ENDPOINT_URL",
     "POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL", "PYTHONWARNINGS",
@@ -180,7 +181,8 @@ def test_the_lease_that_the_layer_takes_is_one_that_the_policy_allows(monkeypatc
     lease = runtime.tokens()._lease._name
     runtime.forget()
     policy = of_type(translate(read()), "AWS::IAM::ManagedPolicy")["KivaTokenPolicy"]["PolicyDocument"]
-    pattern = policy["Statement"][2]["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]["Fn::Sub"]
+    (lease_of,) = (it for it in policy["Statement"] if it.get("Sid") == "HoldLease")
+    pattern = lease_of["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]["Fn::Sub"]
     allowed = pattern.replace("${KivaEnvironment}", "stage").replace("${KivaPartnerId}", "63")
     assert fnmatch.fnmatchcase(lease, allowed), lease
 

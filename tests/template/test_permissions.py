@@ -14,6 +14,12 @@ LEASE = 'LedgerTable.Arn if ForAllValues:StringLike dynamodb:LeadingKeys "${Kiva
 PARAMETER = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter/${AWS::StackName}/kiva-token"
 
 
+SERVICES = ("dynamodb", "s3", "secretsmanager", "sqs", "ssm")
+KEY = "StackKey.Arn if StringEquals kms:ViaService " + json.dumps(
+    [f"{service}.${{AWS::Region}}.${{AWS::URLSuffix}}" for service in SERVICES]
+)
+
+
 def actions(resource: str, *names: str) -> set[Right]:
     return {(name, resource) for name in names}
 
@@ -22,8 +28,10 @@ TOKEN_IN = {
     "secrets-manager": actions("TokenSecret.Id", "secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"),
     "ssm": actions(PARAMETER, "ssm:GetParameter", "ssm:PutParameter"),
 }
-CALL_KIVA = actions("CredentialsSecret.Id", "secretsmanager:GetSecretValue") | actions(
-    LEASE, "dynamodb:PutItem", "dynamodb:DeleteItem"
+CALL_KIVA = (
+    actions("CredentialsSecret.Id", "secretsmanager:GetSecretValue")
+    | actions(LEASE, "dynamodb:PutItem", "dynamodb:DeleteItem")
+    | actions(KEY, "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey")
 )
 
 
@@ -86,7 +94,7 @@ def rights(template: Template, role: dict[str, Any]) -> set[Right]:
 
 def _only_if(statement: dict[str, Any]) -> str:
     return "".join(
-        f" if {operator} {key} {json.dumps(named(value))}"
+        f" if {operator} {key} {json.dumps([*map(named, value)] if isinstance(value, list) else named(value))}"
         for operator, keys in statement.get("Condition", {}).items()
         for key, value in keys.items()
     )

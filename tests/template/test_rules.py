@@ -40,6 +40,18 @@ def statements(template: Template, function: str) -> list[dict[str, Any]]:
     return found
 
 
+def key_statements(template: Template) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = of(template, "StackKey")["KeyPolicy"]["Statement"]
+    return found
+
+
+def readers(template: Template) -> list[Any]:
+    """Who may read the credentials."""
+    (statement,) = of(template, "OnlyFunctionsReadCredentials")["ResourcePolicy"]["Statement"]
+    found: list[Any] = statement["Condition"]["ArnNotEquals"]["aws:PrincipalArn"]
+    return found
+
+
 def lifecycle(template: Template, prefix: str) -> dict[str, Any]:
     """What becomes of the objects below a prefix of the bucket."""
     found: list[dict[str, Any]] = of(template, "PayloadBucket")["LifecycleConfiguration"]["Rules"]
@@ -223,17 +235,111 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     (
         rules.queues_and_bucket_speak_only_tls,
         "the policies only on a developer's machine",
-        lambda it: it["Conditions"].update(OverTls={"Fn::Not": [it["Conditions"]["OverTls"]]}),
+        lambda it: it["Conditions"].update(OnAws={"Fn::Not": [it["Conditions"]["OnAws"]]}),
     ),
     (
-        rules.queues_and_bucket_are_encrypted,
-        "a queue in the clear",
-        lambda it: of(it, "JournalUpdatesQueue").update(SqsManagedSseEnabled=False),
+        rules.everything_that_is_kept_is_encrypted_with_the_stacks_key,
+        "a queue with SQS's own key",
+        lambda it: of(it, "RepaymentsDeadLetterQueue").update(KmsMasterKeyId="alias/aws/sqs"),
     ),
     (
-        rules.queues_and_bucket_are_encrypted,
-        "no encryption asked for",
+        rules.everything_that_is_kept_is_encrypted_with_the_stacks_key,
+        "a bucket with S3's own key",
         lambda it: of(it, "PayloadBucket").pop("BucketEncryption"),
+    ),
+    (
+        rules.everything_that_is_kept_is_encrypted_with_the_stacks_key,
+        "a table with DynamoDB's own key",
+        lambda it: of(it, "LedgerTable")["SSESpecification"].update(SSEEnabled=False),
+    ),
+    (
+        rules.everything_that_is_kept_is_encrypted_with_the_stacks_key,
+        "a secret with the account's key",
+        lambda it: of(it, "CredentialsSecret").pop("KmsKeyId"),
+    ),
+    (
+        rules.everything_that_is_kept_is_encrypted_with_the_stacks_key,
+        "a log in plain text",
+        lambda it: of(it, "HousekeepingLogGroup").pop("KmsKeyId"),
+    ),
+    (
+        rules.everything_that_is_kept_is_encrypted_with_the_stacks_key,
+        "a parameter with the account's key",
+        lambda it: environment(it).update(ENCRYPTION_KEY="alias/aws/ssm"),
+    ),
+    (
+        rules.the_key_is_lent_to_services_alone,
+        "the account may do everything with it",
+        lambda it: key_statements(it)[0].update(Action="kms:*"),
+    ),
+    (
+        rules.the_key_is_lent_to_services_alone,
+        "whoever administers it may decrypt",
+        lambda it: key_statements(it)[0]["Action"].append("kms:Decrypt"),
+    ),
+    (
+        rules.the_key_is_lent_to_services_alone,
+        "without a service in between",
+        lambda it: key_statements(it)[1].pop("Condition"),
+    ),
+    (
+        rules.the_key_is_lent_to_services_alone,
+        "lent to anybody",
+        lambda it: key_statements(it)[2]["Condition"].pop("Bool"),
+    ),
+    (
+        rules.the_key_is_lent_to_services_alone,
+        "the logs of every stack",
+        lambda it: key_statements(it)[3].pop("Condition"),
+    ),
+    (
+        rules.the_key_is_lent_to_services_alone,
+        "another account",
+        lambda it: key_statements(it)[1].update(Principal={"AWS": "*"}),
+    ),
+    (rules.the_key_is_lent_to_services_alone, "no rotation", lambda it: of(it, "StackKey").pop("EnableKeyRotation")),
+    (
+        rules.only_the_functions_read_secrets,
+        "whoever administers the account reads the token",
+        lambda it: it["Resources"].pop("OnlyFunctionsReadToken"),
+    ),
+    (
+        rules.only_the_functions_read_secrets,
+        "a person as well",
+        lambda it: readers(it).append("arn:aws:iam::123456789012:user/somebody"),
+    ),
+    (rules.only_the_functions_read_secrets, "a function forgotten", lambda it: readers(it).pop()),
+    (
+        rules.only_the_functions_read_secrets,
+        "open to the public",
+        lambda it: of(it, "OnlyFunctionsReadCredentials").update(BlockPublicPolicy=False),
+    ),
+    (
+        rules.only_the_functions_read_secrets,
+        "a right for somebody",
+        lambda it: of(it, "OnlyFunctionsReadToken")["ResourcePolicy"]["Statement"][0].update(Effect="Allow"),
+    ),
+    (
+        rules.no_secret_lies_in_a_plain_parameter,
+        "the token as a String",
+        lambda it: it["Resources"].update(
+            Token={"Type": "AWS::SSM::Parameter", "Properties": {"Type": "String", "Value": "none yet"}}
+        ),
+    ),
+    (
+        rules.reserved_environments_are_enough_for_the_queues,
+        "as many as the queue may take",
+        lambda it: of(it, "RepaymentsFunction").update(ReservedConcurrentExecutions=1000),
+    ),
+    (
+        rules.the_api_lets_in_its_own_account_alone,
+        "no policy",
+        lambda it: of(it, "RelayApi")["Auth"].pop("ResourcePolicy"),
+    ),
+    (
+        rules.the_api_lets_in_its_own_account_alone,
+        "one account too many",
+        lambda it: it["Parameters"]["ApiAllowedAccounts"].update(Default="123456789012"),
     ),
     (
         rules.the_bucket_is_private,
@@ -274,6 +380,11 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
         rules.what_held_data_outlives_the_stack,
         "the ledger goes",
         lambda it: it["Resources"]["LedgerTable"].pop("DeletionPolicy"),
+    ),
+    (
+        rules.what_held_data_outlives_the_stack,
+        "the key goes, and with it the meaning of all the rest",
+        lambda it: it["Resources"]["StackKey"].pop("DeletionPolicy"),
     ),
     (
         rules.what_held_data_outlives_the_stack,

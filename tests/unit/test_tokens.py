@@ -466,7 +466,7 @@ def test_secrets_manager_keeps_the_token(aws):
 
 def test_ssm_keeps_the_token_as_a_secure_string(aws):
     client = boto3.client("ssm")
-    store = ParameterStore(lambda: client, "/stack/token")
+    store = ParameterStore(lambda: client, "/stack/token", "alias/a-key")
     assert store.load() is None
     store.save("one")
     store.save("two")

@@ -164,5 +164,5 @@ def _aws_client(service: str) -> Any:
 def _token_store() -> TokenStore:
     name = settings().token_store_name
     if settings().token_store == "ssm":  # noqa: S105 the kind of store
-        return ParameterStore(aws("ssm"), name)
+        return ParameterStore(aws("ssm"), name, settings().encryption_key)
     return SecretsManagerStore(aws("secretsmanager"), name)

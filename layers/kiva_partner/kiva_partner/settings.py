@@ -52,6 +52,7 @@ class Settings(Struct, frozen=True):
     credentials_secret: str
     token_store: str
     token_store_name: str
+    encryption_key: str
     ledger_table: str
     payload_bucket: str
     connect_timeout: float
@@ -83,6 +84,7 @@ class Settings(Struct, frozen=True):
             credentials_secret=reader.text("KIVA_CREDENTIALS_SECRET"),
             token_store=reader.one_of("TOKEN_STORE", "secrets-manager", "ssm"),
             token_store_name=reader.text("TOKEN_STORE_NAME"),
+            encryption_key=reader.text("ENCRYPTION_KEY"),
             ledger_table=reader.text("LEDGER_TABLE"),
             payload_bucket=reader.text("PAYLOAD_BUCKET"),
             connect_timeout=reader.number("KIVA_CONNECT_TIMEOUT_SECONDS"),

@@ -156,9 +156,10 @@ class SecretsManagerStore:
 class ParameterStore:
     """The token as an SSM SecureString. CloudFormation cannot create one, so the first save does."""
 
-    def __init__(self, client: Callable[[], "SSMClient"], name: str) -> None:
+    def __init__(self, client: Callable[[], "SSMClient"], name: str, key: str) -> None:
         self._client = client
         self._name = name
+        self._key = key
 
     def load(self) -> str | None:
         """As `TokenStore.load`."""
@@ -170,7 +171,9 @@ class ParameterStore:
 
     def save(self, text: str) -> None:
         """As `TokenStore.save`."""
-        self._client().put_parameter(Name=self._name, Value=text, Type="SecureString", Overwrite=True)
+        self._client().put_parameter(
+            Name=self._name, Value=text, Type="SecureString", KeyId=self._key, Overwrite=True
+        )
 
 
 class Lease:
