@@ -47,10 +47,9 @@ def test_a_photo_over_the_limit_is_refused_by_the_api(world):
 
     response = world.post("loan_draft", draft)
 
-    assert response.status_code == 400
-    assert response.json()["errors"] == [
-        {"field": "$.image_encoded", "rule": "must be at most 5242880 bytes when decoded"}
-    ]
+    assert response.status_code == 413
+    (error,) = response.json()["errors"]
+    assert error == {"field": "$", "rule": "must be at most 6291456 bytes; put a large photo into the payload bucket"}
 
 
 def test_a_photo_over_the_limit_in_the_bucket_lays_its_draft_aside(world):
