@@ -1,12 +1,10 @@
 """The template keeps every rule of ours, and each rule catches at least one template that breaks it."""
 
 import inspect
-import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from cfnlint.api import ManualArgs, lint
 
 from template import rules
 from template.cloudformation import Template, as_deployed, read, translate
@@ -18,10 +16,6 @@ RULES = [it for _, it in inspect.getmembers(rules, inspect.isfunction) if it.__m
 RULES = [it for it in RULES if not it.__name__.startswith("_")]
 
 STAGE = {"KivaEnvironment": "stage", "KivaPartnerId": "9001"}
-
-IGNORED = {
-    "I3042": "SAM writes ARNs with the partition of the region that it translates for",
-}
 
 
 def of(template: Template, name: str) -> dict[str, Any]:
@@ -605,18 +599,3 @@ def test_a_template_that_breaks_the_rule_is_caught(rule, name, mutate):
 
 def test_every_rule_has_a_template_that_breaks_it():
     assert {rule for rule, _, _ in MUTANTS} == set(RULES)
-
-
-def cfn_lint(template: Template) -> list[str]:
-    found = lint(json.dumps(template), config=ManualArgs(include_checks=["I"], ignore_checks=list(IGNORED)))
-    return [f"{it.rule.id} {it.message} at {it.path}" for it in found]
-
-
-def test_cfn_lint_finds_nothing_in_the_translated_template():
-    assert cfn_lint(translate(read())) == []
-
-
-def test_cfn_lint_sees_what_is_only_visible_in_the_translated_template():
-    broken = read()
-    of(broken, "LoanDraftsQueue")["VisibilityTimeout"] = 200
-    assert "E3505" in " ".join(cfn_lint(translate(broken)))
