@@ -189,6 +189,13 @@ def test_journals_go_in_a_wrapper_and_give_archive_and_confirm_url(session, http
         "https://partners.kiva.org/" + "x" * 500,
         None,
         5,
+        "https://[",
+        "https://kiva.org@evil.example/",
+        "https://somebody@kiva.org/",
+        r"https://evil.example\@kiva.org/",
+        r"https://evil.example\.kiva.org/",
+        "https://kiva.org:99999999/",
+        "https://kiva.org.evil.example/",
     ],
 )
 def test_a_confirm_url_that_nobody_should_click_is_not_shown(session, http, url):

@@ -112,6 +112,9 @@ def test_scopes_are_a_set_whatever_their_order(provider, service):
         {"expires_in": 86_401},
         {"access_token": "a\r\nX-Injected: 1"},
         {"access_token": ""},
+        {"access_token": "t" * 8193},
+        {"access_token": jwt.encode({"exp": 5}, "k" * 32)},
+        {"access_token": jwt.encode({"exp": True}, "k" * 32)},
     ],
     ids=str,
 )
@@ -120,6 +123,16 @@ def test_a_token_that_cannot_be_meant_for_us_is_refused(provider, service, store
     with pytest.raises(Misconfigured):
         provider().get("read:loans")
     assert store.text is None
+
+
+def test_an_exp_beyond_all_numbers_shortens_nothing(provider, service, clock):
+    service.changes = {"access_token": jwt.encode({"exp": 10**400}, "k" * 32)}
+    assert provider().get("read:loans").expires_at > clock() + LIFE - 1
+
+
+def test_scopes_that_nobody_asked_for_go_nowhere(provider, service):
+    service.changes = {"scope": "read:loans \u001b[31m create:anything"}
+    assert provider().get("read:loans").scopes == {"read:loans"}
 
 
 def test_a_partner_id_given_as_a_number_is_the_same_partner(provider, service):
@@ -438,7 +451,7 @@ def test_a_shared_token_of_another_stage_or_partner_is_not_used(provider, store,
     assert len(service.asked) == 2
 
 
-@pytest.mark.parametrize("text", ["", "not json", "[]", "null", '{"access_token": "x"}'])
+@pytest.mark.parametrize("text", ["", "not json", "[]", "null", '{"access_token": "x"}', "[" * 30_000])
 def test_a_spoilt_store_is_an_empty_store(provider, store, service, text):
     store.text = text
     assert provider().get("read:loans")

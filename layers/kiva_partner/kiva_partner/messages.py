@@ -264,6 +264,8 @@ def _violation(text: str) -> Violation:
     rule, path = (text[: where.start()], where[1]) if where else (text, "$")
     if rule.startswith("Expected `str` matching regex"):
         return Violation(path, next(words for pattern, words in _IN_WORDS.items() if repr(pattern) in rule))
+    if rule.startswith("Invalid enum value"):  # which it quotes
+        return Violation(path, "must be one of the values that openapi.json lists")
     if rule == "Invalid RFC3339 encoded date":
         return Violation(path, "must be a date that exists (YYYY-MM-DD)")
     if named := re.fullmatch(r"Object (contains unknown|missing required) field `(.*)`", rule, re.DOTALL):

@@ -84,16 +84,20 @@ def _pixels_of_gif(content: bytes) -> int:
 def _pixels_of_jpeg(content: bytes) -> int:
     """By the frame header, for which the segments in front of it are skipped (ITU T.81 §B.2.2)."""
     at = 2
-    while content[at : at + 1] == b"\xff" and at + 1 < len(content):
-        if content.startswith(b"\xff\xff", at):  # any number of these may stand in front of a marker
-            at += 1
-        elif content[at + 1] in _FRAMES:
-            return _product(content[at + 7 : at + 9], content[at + 5 : at + 7], "big")
-        else:
-            at += 2 + int.from_bytes(content[at + 2 : at + 4])
+    for _ in range(MAX_SEGMENTS):
+        marker = _MARKER.match(content, at)
+        if not marker:
+            break
+        at = marker.end()
+        if marker[1][0] in _FRAMES:
+            return _product(content[at + 5 : at + 7], content[at + 3 : at + 5], "big")
+        at += int.from_bytes(content[at : at + 2])
     return 0
 
 
+MAX_SEGMENTS = 1000
+"""In front of the frame; a camera writes about ten."""
+_MARKER = re.compile(rb"\xff++([^\xff])", re.DOTALL)  # any number of FF may stand in front of one
 # SOF0 to SOF15; the numbers between them that are left out mean tables.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 

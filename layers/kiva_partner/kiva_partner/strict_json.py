@@ -92,10 +92,14 @@ def _tidy(value: object) -> object:
     return value
 
 
+# They count as none, and fall apart into two.
+_TWO_IN_ONE = frozenset("\u0344\u0f73\u0f75\u0f81")
+
+
 def _limit_combining(text: str) -> None:
     run = 0
     for character in text:
-        run = run + 1 if unicodedata.combining(character) else 0
+        run = run + 1 if unicodedata.combining(character) or character in _TWO_IN_ONE else 0
         if run > MAX_COMBINING:
             rule = f"holds a text with more than {MAX_COMBINING} combining characters in a row"
             raise InvalidMessage(Violation("$", rule))

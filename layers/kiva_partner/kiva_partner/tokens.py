@@ -49,7 +49,9 @@ POLL_SECONDS = 0.25
 SHORTEST_LIFE = 300
 LONGEST_LIFE = 86_400
 
-_TOKEN_SYNTAX = re.compile(r"[-A-Za-z0-9._~+/]+=*")  # RFC 6750 §2.1; keeps CR and LF out of our request header
+_TOKEN_SYNTAX = re.compile(r"[-A-Za-z0-9._~+/]{1,8192}={0,2}")
+"""RFC 6750 §2.1; keeps CR and LF out of our request header. Kiva's tokens have about 1,000 characters."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -171,9 +173,7 @@ class ParameterStore:
 
     def save(self, text: str) -> None:
         """As `TokenStore.save`."""
-        self._client().put_parameter(
-            Name=self._name, Value=text, Type="SecureString", KeyId=self._key, Overwrite=True
-        )
+        self._client().put_parameter(Name=self._name, Value=text, Type="SecureString", KeyId=self._key, Overwrite=True)
 
 
 class Lease:
@@ -413,7 +413,10 @@ def _read_answer(body: bytes, asked_at: float, partner_id: str) -> Token:
         raise Misconfigured("the token is for another partner than KIVA_PARTNER_ID")
     # Counted from before the request: the answer's way back is not ours to use.
     expires_at = min(asked_at + answer.expires_in, _jwt_exp(answer.access_token))
-    return Token(answer.access_token, frozenset(answer.scope.split()), asked_at, expires_at)
+    if expires_at < asked_at + SHORTEST_LIFE:
+        raise Misconfigured("Kiva's token ends by its exp at once; is this machine's clock right?")
+    # What else it grants is never asked for; and these go into the log.
+    return Token(answer.access_token, frozenset(SCOPES).intersection(answer.scope.split()), asked_at, expires_at)
 
 
 def _jwt_exp(token: str) -> float:
@@ -422,9 +425,9 @@ def _jwt_exp(token: str) -> float:
 
     try:
         exp = jwt.decode(token, options={"verify_signature": False}).get("exp")
-    except jwt.InvalidTokenError:
+        return float(exp) if isinstance(exp, int | float) else float("inf")
+    except (jwt.InvalidTokenError, OverflowError, RecursionError):
         return float("inf")
-    return float(exp) if isinstance(exp, int | float) else float("inf")
 
 
 def _to_text(token: Token, settings: Settings) -> str:
@@ -452,7 +455,7 @@ def _from_text(text: str, settings: Settings) -> Token | None:
             float(stored["obtained_at"]),
             float(stored["expires_at"]),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
 
 
