@@ -7,7 +7,7 @@ export SAM_CLI_TELEMETRY = 0
 LOCALLY = env -u AWS_PROFILE -u AWS_CA_BUNDLE -u PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down logs credentials redrive test faults bench check build pins clean
+.PHONY: help setup demo up down logs credentials redrive test faults bench check build sbom pins clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -55,6 +55,13 @@ check: setup ## lint, format, types and the template, without running anything
 
 build: setup ## build what `sam deploy` and `sam local` use
 	@PATH="$(CURDIR)/.venvs/uv/bin:$$PATH" $(SAM) build --cached --parallel
+
+sbom: SBOM = .local/sbom.json
+sbom: setup ## write the bill of materials of what is deployed (CycloneDX) to .local/sbom.json
+	@mkdir -p .local
+	@.venvs/scanners/bin/cyclonedx-py requirements layers/kiva_partner/requirements.txt --mc-type application \
+	  --output-reproducible --output-format JSON --output-file $(SBOM)
+	@$(PYTHON) -c 'import json, sys; print(len(json.load(open(sys.argv[1]))["components"]), "distributions in", sys.argv[1])' $(SBOM)
 
 pins: ## resolve every pinned requirement again, to the newest versions its .in file allows
 	@local/toolchain.sh pins
