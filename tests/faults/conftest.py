@@ -1,18 +1,25 @@
 """The one table of this tier: what was tried, and what it did to the promise."""
 
+import logging
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import botocore.session
+import certifi
 import pytest
 import time_machine
 
 from faults import aws
 from faults.bookkeeping_kiva import BookkeepingKiva
+from faults.canaries import CANARIES, PHOTO, PHOTO_KEY
 from faults.environment import Environment
 from faults.extent import WHOLE
+from faults.kiva_stub import BUCKET_URL, Certificates, KivaStub
 from faults.plain_kiva import PlainKiva
 from faults.stage import Stage
+from faults.stand import Books, Search, Surface, World
+from kiva_partner import runtime
 
 
 @dataclass
@@ -33,6 +40,7 @@ class Line:
 
 
 LINES = pytest.StashKey[dict[str, Line]]()
+SEARCH = pytest.StashKey[Search]()
 
 
 @pytest.fixture
@@ -68,6 +76,11 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(
             row.format(name, line.cases, line.lost, line.doubled, line.wrong, f"{line.seconds:.0f}")
         )
+    if search := config.stash.get(SEARCH, None):
+        terminalreporter.write_line(
+            f"Canaries: {len(CANARIES)} values went through {search.cases} cases and were seen in {search.seen} of them."
+        )
+        terminalreporter.write_line(f"Looked for, plain, encoded and in part, in {', '.join(Surface)}.")
 
 
 # --- for the tests that need processes and a DynamoDB that is atomic under a race -----------------------------------
@@ -89,6 +102,39 @@ def live_kiva():
 def environment(ministack, tmp_path_factory):
     with Environment(ministack.endpoint, tmp_path_factory.mktemp("environment") / "log") as environment:
         yield environment
+
+
+# --- for the tests of one function with something at fault around it -------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory):
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="session")
+def aws_session():
+    """One for all cases: it takes 80 ms to read what AWS's services are like."""
+    return botocore.session.get_session()
+
+
+@pytest.fixture
+def world(request, certificates, aws_session, monkeypatch):
+    """Of the `kind` that the test asks for."""
+    monkeypatch.setattr(certifi, "where", lambda: str(certificates.trusted))
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(certificates.trusted))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", BUCKET_URL)
+    with time_machine.travel(time.time(), tick=True) as clock, KivaStub(certificates) as kiva:
+        kiva.objects[PHOTO_KEY] = PHOTO
+        yield World(request.getfixturevalue("kind"), kiva, clock, aws_session, monkeypatch)
+        runtime.forget()
+
+
+@pytest.fixture
+def books(request, world, capsys, caplog):
+    """What a Lambda function logs is what is INFO or more."""
+    caplog.set_level(logging.INFO)
+    return Books(world, capsys, caplog, request.config.stash.setdefault(SEARCH, Search()))
 
 
 # --- for the tests that let simulated days pass, in one process -----------------------------------------------------

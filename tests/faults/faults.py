@@ -5,12 +5,12 @@ a server does with a request: it gets the exchange and the stub, and says whethe
 """
 
 import json
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import formatdate
 from enum import StrEnum
+from urllib.parse import parse_qsl, urlsplit
 
 from faults.kiva_stub import KivaStub
 from sockets import answer, reset
@@ -125,13 +125,37 @@ def redirected(status, *, processed):
     return act
 
 
-WORDS, PHOTO, BEARER = rb'(?i)(?<=["=])(?!data:)[^"=&]*canary[^"&]*', rb'data:image[^"]*', rb"Bearer [^\r]*"
+def words(exchange):
+    """Every text that was sent, but for a photo."""
+    return [text for text in _texts_of(exchange) if not text.startswith("data:")]
 
 
-def complaint(exchange, quoted=WORDS):
+def photo(exchange):
+    return [text for text in _texts_of(exchange) if text.startswith("data:")]
+
+
+def bearer(exchange):
+    return [exchange.header("authorization")]
+
+
+def _texts_of(exchange):
+    body = exchange.body().decode()
+    form = urlsplit(exchange.target).query if exchange.method == "GET" else body
+    return list(_texts(json.loads(body))) if body.startswith("{") else [value for _, value in parse_qsl(form)]
+
+
+def _texts(value):
+    match value:
+        case str():
+            yield value
+        case dict() | list():
+            for each in value.values() if isinstance(value, dict) else value:
+                yield from _texts(each)
+
+
+def complaint(exchange, quoted=words):
     """What a careless server says: the request's own words."""
-    words = re.findall(quoted, exchange.head + b"\r\n" + exchange.body())
-    message = "cannot take " + ", ".join(word.decode("latin-1") for word in words)
+    message = "cannot take " + ", ".join(quoted(exchange))
     return json.dumps({"message": message, "error_description": message}).encode()
 
 
@@ -301,8 +325,8 @@ STATUSES = [
         for status in ("401 Unauthorized", "403 Forbidden")
         for once in (True, False)
     ),
-    Fault("HTTP 400, quoting the token", refused_with(BEARER), post=REJECTED, probe=ACCEPTED),
-    Fault("HTTP 400, quoting the photo", refused_with(PHOTO), post=REJECTED, probe=ACCEPTED),
+    Fault("HTTP 400, quoting the token", refused_with(bearer), post=REJECTED, probe=ACCEPTED),
+    Fault("HTTP 400, quoting the photo", refused_with(photo), post=REJECTED, probe=ACCEPTED),
     _refused("404 Not Found"),
     _refused("405 Method Not Allowed"),
     _refused("410 Gone"),

@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from deployment import BUCKET
 from fakes import API_BASE_URL, TOKEN_URL
+from faults.canaries import NEW_TOKEN
 from kiva_answers import created, token_answer
 from sockets import PATIENCE, HttpServer, Server, answer, certificate, reset
 
@@ -93,17 +94,17 @@ class KivaStub:
         return b"200 OK", self._submission(path.rpartition("/")[2], json.loads(body))
 
     def _token(self):
-        return json.dumps(token_answer(f"canary-token-{next(self._ids)}")).encode()
+        return json.dumps(token_answer(f"{next(self._ids)}-{NEW_TOKEN}")).encode()
 
     def _submission(self, name, content):
-        rows = content["entreps"] if name == "loan_draft" else content[name]
+        rows = [content] if name == "loan_draft" else content[name]
         with self._lock:
             number = next(self._ids)
             if name == "loan_draft":
                 self._drafts.append({**content, "created": int(time.time())})
             references = created(name, number)
             for row in rows:
-                loan = row.get("loan_id") or row["internal_loan_id"]
+                loan = _ids_of(row)[0]
                 self.processed[loan] += 1
                 self.references[loan].append(references)
         return json.dumps({"code": "api.success", "problems": [], **references}).encode()
@@ -114,13 +115,13 @@ class KivaStub:
             {
                 "kiva_id": str(2_990_000 + number),
                 "uuid": f"00000000-0000-4000-9000-{number:012}",
-                "internal_loan_id": draft["entreps"][0]["loan_id"],
-                "internal_client_id": draft["entreps"][0]["client_id"],
+                "internal_loan_id": _ids_of(draft)[0],
+                "internal_client_id": _ids_of(draft)[1],
                 "name": draft["entreps"][0]["first_name"],
                 "create_time": draft["created"],
             }
             for number, draft in enumerate(self._drafts)
-            if draft["entreps"][0]["loan_id"] in query.get("query", [])
+            if _ids_of(draft)[0] in query.get("query", [_ids_of(draft)[0]])
         ]
         for loan in loans:
             self.references[loan["internal_loan_id"]].append({"kiva_id": loan["kiva_id"], "loan_uuid": loan["uuid"]})
@@ -215,6 +216,12 @@ class KivaStub:
 
     def no_tls(self):
         return [self._open(Server(lambda connection: connection.sendall(answer(b"400 Bad Request"))))]
+
+
+def _ids_of(row):
+    """By which Kiva knows a loan, and whose it is. A draft of one person has those of that person."""
+    loan = next(it for it in (row, *row.get("entreps", [])) if "loan_id" in it or "internal_loan_id" in it)
+    return loan.get("internal_loan_id") or loan["loan_id"], loan.get("internal_client_id") or loan.get("client_id")
 
 
 def _listen_only(connection):
