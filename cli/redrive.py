@@ -99,8 +99,9 @@ def _read(message: dict[str, Any], sent: set[str]) -> Letter:
         left = f"too large for a queue, its body is {key} in the payload bucket: send it anew in smaller messages"
     elif attributes.get("SourceMessageId", message["MessageId"]) in sent:
         left = "moved just now, and it has come back"
-    # SQS itself writes no reason.
-    return Letter(message["MessageId"], attributes.get("Reason", "it came again too often"), left)
+    # SQS itself writes no reason. Whoever may send to the queue may write one, and a terminal obeys control characters.
+    reason = "".join(it if it.isprintable() else "?" for it in attributes.get("Reason", "it came again too often"))
+    return Letter(message["MessageId"], reason, left)
 
 
 def _in_bucket(body: str) -> str:

@@ -118,6 +118,23 @@ def test_a_rotated_secret_delays_until_it_is_put_into_the_store_and_loses_nothin
     balance(used, line, sent)
 
 
+def test_two_live_secrets_while_one_is_rotated_cost_no_submission(used, line):
+    """Stored while the old one is live; revoked before or after; stored before Kiva takes it: nothing ever waits."""
+    old, new = used.kiva.secret, "canary-rotated"
+    used.secrets.put_secret_value(SecretId=ENVIRONMENT["KIVA_CREDENTIALS_SECRET"], SecretString=credentials(new))
+    sent = set()
+    for number, live in enumerate(({old}, {old, new}, {new})):
+        used.kiva.secrets = live
+        used.kiva.revoke_tokens()
+        for kind in Kind:
+            used.send(kind, *(f"L-{number}-{loan}" for loan in range(EVENTS)))
+            sent |= {(kind, f"L-{number}-{loan}") for loan in range(EVENTS)}
+        used.deliver(2 * 60)
+        assert waiting(used) == 0, live
+    assert used.kiva.token_requests == 1 + 2 + 1 + 1  # only where it was stored too early were both tried
+    balance(used, line, sent)
+
+
 def test_while_the_token_service_is_down_in_the_last_hour_the_old_token_serves(used, line):
     """Nobody waits, though every environment tries to renew: once a minute each, at most."""
     used.deliver(10 * HOUR)

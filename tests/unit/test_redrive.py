@@ -113,6 +113,12 @@ def test_what_comes_back_at_once_is_left_and_does_not_go_round_for_ever(client, 
     assert bodies("dead letters") == ["invalid"]
 
 
+def test_a_reason_that_somebody_else_wrote_does_not_command_the_terminal(client, lay_aside):
+    lay_aside("a body", "\N{RIGHT-TO-LEFT OVERRIDE}fine\t\n")  # SQS takes no ESC
+    (letter,) = redrive("a-stack", client, "loan_draft")
+    assert letter.reason == "?fine??"
+
+
 def test_an_interruption_leaves_a_copy_and_never_a_hole(client, sqs, lay_aside, bodies, monkeypatch):
     lay_aside("first")
 
