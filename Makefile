@@ -7,7 +7,7 @@ export SAM_CLI_TELEMETRY = 0
 LOCALLY = env -u AWS_PROFILE -u AWS_CA_BUNDLE -u PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down logs credentials redrive test faults bench check build sbom pins clean
+.PHONY: help setup demo up down logs credentials redrive test faults fuzz bench check build sbom pins clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -38,6 +38,9 @@ test: setup ## run all tests: unit, functions, template, sandbox, faults in shor
 
 faults: setup ## fail, kill, duplicate and race it in every way, in full, and print what was lost or doubled
 	@$(LOCALLY) FAULTS=whole $(PYTHON) -m pytest tests/faults
+
+fuzz: setup ## 60,000 hostile messages by both ways in; FUZZ_SEED=… repeats a run, FUZZ_ONLY=… one message of it
+	@$(LOCALLY) PYTHONPATH=tests:layers/kiva_partner $(PYTHON) -m hostile.fuzz
 
 bench: setup ## compare calls, CPU, memory and cold starts with what most would write, and with the goals: 5 min
 	@mkdir -p .local && echo 'Building both …' >&2
