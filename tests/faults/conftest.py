@@ -78,7 +78,7 @@ def pytest_terminal_summary(terminalreporter, config):
         )
     if search := config.stash.get(SEARCH, None):
         terminalreporter.write_line(
-            f"Canaries: {len(CANARIES)} values went through {search.cases} cases and were seen in {search.seen} of them."
+            f"Canaries: {len(CANARIES)} values went through {search.cases} cases, and were seen in {search.seen}."
         )
         terminalreporter.write_line(f"Looked for, plain, encoded and in part, in {', '.join(Surface)}.")
 

@@ -210,13 +210,35 @@ class Queue:
 
 
 class Sqs:
-    """These queues, as the calls of boto3's client that the functions make; moto's queues would keep their own time."""
+    """These queues, as the calls of boto3's client that we make; moto's queues would keep their own time."""
 
     def __init__(self, *queues):
         self._queues = {queue.url: queue for queue in queues}
 
     def send_message(self, *, QueueUrl, MessageBody, MessageAttributes=None):  # noqa: N803 boto3's names
         return {"MessageId": self._queues[QueueUrl].send(MessageBody, MessageAttributes)}
+
+    def receive_message(self, *, QueueUrl, MaxNumberOfMessages, **_):  # noqa: N803
+        received = self._queues[QueueUrl].receive(MaxNumberOfMessages)
+        return {
+            "Messages": [
+                {
+                    "MessageId": record["messageId"],
+                    "ReceiptHandle": record["receiptHandle"],
+                    "Body": record["body"],
+                    "MessageAttributes": {
+                        name: {"StringValue": it["stringValue"]} for name, it in record["messageAttributes"].items()
+                    },
+                }
+                for record in received
+            ]
+        }
+
+    def delete_message(self, *, QueueUrl, ReceiptHandle):  # noqa: N803
+        self._queues[QueueUrl].delete(ReceiptHandle)
+
+    def change_message_visibility(self, *, QueueUrl, ReceiptHandle, VisibilityTimeout):  # noqa: N803
+        self._queues[QueueUrl].change_visibility(ReceiptHandle, VisibilityTimeout)
 
     def change_message_visibility_batch(self, *, QueueUrl, Entries):  # noqa: N803
         ids = [entry["Id"] for entry in Entries]
