@@ -1,0 +1,80 @@
+"""The functions as Lambda calls them, and what they wrote to stdout, line by line."""
+
+import json
+from importlib import import_module
+
+import boto3
+import pytest
+
+from deployment import FUNCTIONS
+from fakes import Context
+from hostile.oracle import UNPRINTABLE, Oracle
+
+
+@pytest.fixture(scope="session")
+def oracle():
+    return Oracle()
+
+
+@pytest.fixture
+def deliver(deployed):
+    """Gives texts to a kind's function in one batch; gives the numbers of those that are to come again."""
+
+    def batch(kind, bodies, message_id="m{}"):
+        records = [
+            {
+                "messageId": message_id.format(number),
+                "receiptHandle": f"handle-{number}",
+                "body": body,
+                "attributes": {"ApproximateReceiveCount": "1"},
+            }
+            for number, body in enumerate(bodies)
+        ]
+        return import_module(f"{FUNCTIONS[kind]}.app").handler({"Records": records}, Context())["batchItemFailures"]
+
+    return batch
+
+
+@pytest.fixture
+def ask(deployed):
+    """A request of API Gateway to the function of a kind, or to the console; gives its answer."""
+
+    def request(function, method, path, *, body=None, headers=None, query=None, by="arn:aws:iam::0:user/x"):
+        event = {
+            "httpMethod": method,
+            "path": path,
+            "headers": headers or {},
+            "queryStringParameters": query,
+            "body": body,
+            "isBase64Encoded": False,
+            "requestContext": {"stage": "x", "identity": {"userArn": by}},
+        }
+        return import_module(f"{FUNCTIONS.get(function, function)}.app").handler(event, Context())
+
+    return request
+
+
+@pytest.fixture
+def dead_letters(queue_urls):
+    def receive():
+        found = boto3.client("sqs").receive_message(
+            QueueUrl=queue_urls[1], MaxNumberOfMessages=10, MessageAttributeNames=["All"]
+        )
+        return found.get("Messages", [])
+
+    return receive
+
+
+@pytest.fixture
+def log(capsys):
+    """What was written since: every line is one JSON object, and none can take a terminal over."""
+
+    def lines():
+        written = capsys.readouterr().out.split("\n")
+        assert written.pop() == ""
+        for line in written:
+            assert isinstance(json.loads(line), dict)
+            assert not UNPRINTABLE.search(line), line
+        return written
+
+    return lines
