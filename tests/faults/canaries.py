@@ -9,6 +9,7 @@ import html
 import json
 import re
 import string
+import unicodedata
 from collections import defaultdict
 from urllib.parse import unquote, unquote_plus
 
@@ -131,13 +132,18 @@ def _readings(texts):
         text = left.pop()
         if text not in seen:
             seen.add(text)
-            left += [decode(text) for decode in (unquote, _unquote_bytes, unquote_plus, html.unescape, _unescaped)]
+            left += [decode(text) for decode in _DECODERS]
         assert len(seen) <= READINGS
     return seen
 
 
 def _unquote_bytes(text):
     return unquote(text, "latin-1")
+
+
+def _composed(text):
+    """Whichever of Unicode's forms it came in."""
+    return unicodedata.normalize("NFC", text)
 
 
 _CONTROLS = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
@@ -166,6 +172,9 @@ def _written(value):
             yield certain.translate(bytes.maketrans(b"+/", alphabet)).decode(), RUN
 
 
+_DECODERS = (unquote, _unquote_bytes, unquote_plus, html.unescape, _unescaped, _composed)
+
+
 def _names():
     names = defaultdict(set)
     for name, value in [*CANARIES.items(), ("photo", base64.b64encode(PIXELS).decode())]:
@@ -184,6 +193,7 @@ _NAMES = _names()
 
 ENCODINGS = {
     "plain": lambda text: text,
+    "decomposed": lambda text: unicodedata.normalize("NFD", text),
     "in capitals": str.upper,
     "JSON": lambda text: json.dumps(text)[1:-1],
     "JSON in JSON": lambda text: json.dumps(json.dumps(text))[1:-1],

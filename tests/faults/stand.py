@@ -148,7 +148,7 @@ class World:
     def keep_house(self, *, may_fail=False):
         try:
             done = import_module("housekeeping.app").handler({}, Context())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 Lambda would call it a failure, whatever it is
             done = None
             self.said.append((Surface.LOGS, traceback.format_exc()))  # Lambda prints it
             if not may_fail:
@@ -178,6 +178,9 @@ class World:
         (row,) = runtime.ledger().list_by_loan(LOAN) or [None]
         return row
 
+    def rows(self, state):
+        return list(runtime.ledger().every(self.kind, state))
+
     def message(self):
         if self.queue.messages:
             return COMES_AGAIN
@@ -205,6 +208,13 @@ def a_token_an_hour_old(world):
     token = Token(STORED_TOKEN, frozenset(SCOPES.split()), time.time() - HOUR, time.time() + 10 * HOUR)
     text = tokens._to_text(token, runtime.settings())
     runtime.aws("secretsmanager")().put_secret_value(SecretId="token", SecretString=text)
+
+
+def without_doubts():
+    """The breaker has forgotten what it knew."""
+    runtime.aws("dynamodb")().delete_item(
+        TableName=TABLE, Key={"pk": {"S": f"{runtime.settings().ledger_scope}#breaker"}}
+    )
 
 
 def half_open(world):
@@ -298,9 +308,9 @@ class Books:
         self.caplog.clear()
         self.world.said.clear()
         for surface, together in groupby(sorted(texts), itemgetter(0)):
-            text = "\n".join(text for _, text in together)
-            if names := found(text):
-                self.seen.append(f"{surface}: {', '.join(sorted(names))} in {text}")
+            lines = [text for _, text in together]
+            if found("\n".join(lines)):
+                self.seen += [f"{surface}: {', '.join(sorted(found(line)))} in {line}" for line in lines if found(line)]
 
     def close(self, line):
         line.add(lost=bool(self.lost), doubled=bool(self.doubled), wrong=bool(self.wrong))
