@@ -16,6 +16,8 @@ FOUND, MISSED = 1, 0
 """What pytest exits with when a test failed, and when none did."""
 
 MACHINE = "tests/faults/test_state_machine.py"
+CANARIES = "tests/faults/test_canaries.py"
+HOSTILE_WORDS = "tests/faults/test_hostile_words.py"
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,69 @@ MUTANTS = [
         "        wait(running)\n",
         "",
         "tests/unit/test_ledger.py -k all_have_ended",
+    ),
+    Mutant(
+        "the log holds the body of a dead letter",
+        "queues.py",
+        'dead-letter queue: %s", record["messageId"], reason[:MAX_REASON])',
+        'dead-letter queue: %s", record["messageId"], record["body"])',
+        f"{CANARIES} -k wrong_with_a_message",
+    ),
+    Mutant(
+        "an error's text holds the token",
+        "client.py",
+        'raise OutcomeUnknown(f"Kiva gave no answer: {type(error).__name__}") from None',
+        'raise OutcomeUnknown(f"Kiva gave no answer: {request.headers}") from None',
+        "tests/faults/test_matrix.py -k POST-closed",
+    ),
+    Mutant(
+        "a new token is logged",
+        "tokens.py",
+        '"lives": lives}',
+        '"lives": lives, "token": token.value}',
+        "tests/faults/test_matrix.py -k token-HTTP",
+    ),
+    Mutant(
+        "a row of the ledger holds the group's name",
+        "messages.py",
+        "client_id=draft.internal_client_id or",
+        "client_id=draft.group_name or draft.internal_client_id or",
+        f"{CANARIES} -k neither_of_the_two",
+    ),
+    Mutant(
+        "Kiva's words are shown as they came",
+        "relay.py",
+        "masked(error.text, call)",
+        "error.text",
+        f"{HOSTILE_WORDS} -k plain",
+    ),
+    Mutant(
+        "Kiva's words may hold the token",
+        "client.py",
+        'body = body.replace(written, b"***")',
+        "body = body.replace(written, written)",
+        f"{HOSTILE_WORDS} -k plain",
+    ),
+    Mutant(
+        "the reason of a dead letter holds the photo",
+        "messages.py",
+        'Violation("$.image_encoded", rule) for rule in broken',
+        'Violation("$.image_encoded", f"{rule}: {draft.image_encoded}") for rule in broken',
+        f"{CANARIES} -k photo_that_cannot",
+    ),
+    Mutant(
+        "the text of an unexpected error is told",
+        "errors.py",
+        'return f"{type(error).__name__}{place}"',
+        'return f"{error!r}{place}"',
+        f"{CANARIES} -k error_of_aws",
+    ),
+    Mutant(
+        "the HTTP library may warn, and quote",
+        "telemetry.py",
+        'logging.getLogger("urllib3").setLevel(logging.ERROR)',
+        'logging.getLogger("urllib3").setLevel(logging.INFO)',
+        f"{HOSTILE_WORDS} -k anywhere",
     ),
 ]
 
