@@ -98,11 +98,11 @@ MUTANTS = [
         "tests/unit/test_relay.py -k cannot_be_kept",
     ),
     Mutant(
-        "redirects are followed",
+        "requests looks where a redirect leads",
         "client.py",
-        "timeout=timeout, allow_redirects=False, stream=True, proxies={}",
-        "timeout=timeout, allow_redirects=True, stream=True, proxies={}",
-        "tests/wire/test_client_on_the_wire.py -k no_redirect_is_followed",
+        '        """None, ever."""',
+        "        return super().get_redirect_target(resp)",
+        "tests/unit/test_client.py -k redirect_to_nowhere",
     ),
     Mutant(
         "the HTTP library sends again by itself",

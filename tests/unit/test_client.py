@@ -260,3 +260,12 @@ def test_the_token_service_is_not_waited_for_longer_than_the_lease_lasts(setting
     post_form(settings, new_ssl_context, settings.token_url, {"a": "b"})
     connect, read = http.calls[0].request.req_kwargs["timeout"]
     assert connect + read <= LEASE_SECONDS < settings.read_timeout
+
+
+@pytest.mark.parametrize("location", ["http://[", "https://evil.test/", "/"])
+@pytest.mark.parametrize(("status", "error"), [(302, OutcomeUnknown), (307, Misconfigured)])
+def test_a_redirect_to_nowhere_is_neither_followed_nor_looked_at(session, http, location, status, error):
+    """requests itself reads the whole body of a redirect, and stumbles over some of its targets."""
+    http.post(f"{PARTNER_URL}/loan_draft", status=status, headers={"Location": location})
+    with pytest.raises(error):
+        session.post_loan_draft({})
