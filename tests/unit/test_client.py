@@ -269,3 +269,12 @@ def test_a_redirect_to_nowhere_is_neither_followed_nor_looked_at(session, http, 
     http.post(f"{PARTNER_URL}/loan_draft", status=status, headers={"Location": location})
     with pytest.raises(error):
         session.post_loan_draft({})
+
+
+@pytest.mark.parametrize(
+    "trouble", [requests.ReadTimeout("slow"), requests.ConnectionError("reset")], ids=["slow", "reset"]
+)
+def test_a_read_without_an_answer_may_be_asked_again(session, http, trouble):
+    http.get(f"{PARTNER_URL}/loans", body=trouble)
+    with pytest.raises(NotSent):
+        session.loans()

@@ -157,14 +157,14 @@ class KivaSession:
         answer = self._post("journals", Kind.JOURNAL_UPDATE.scope, {"journals": journals})
         url = answer.get("confirm_url")
         return JournalsAnswer(
-            archive_id=_reference(answer, "archive_id", r"[0-9A-Za-z-]{1,64}"),
+            archive_id=_reference(answer, "archive_id", r"[0-9A-Za-z][0-9A-Za-z-]{0,63}"),
             confirm_url=url if isinstance(url, str) and self._may_be_shown(url) else None,
         )
 
     def post_repayments(self, repayments: Sequence[Mapping[str, Any]]) -> RepaymentsAnswer:
         """Report repayments, all in one upload. Raises SubmissionError, see `_meaning`."""
         answer = self._post("repayments", Kind.REPAYMENT.scope, {"repayments": repayments})
-        upload_id = _reference(answer, "upload_id", r"[0-9A-Za-z-]{1,64}")
+        upload_id = _reference(answer, "upload_id", r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
         return RepaymentsAnswer(upload_id, tuple(_problems(answer.get("problems"))))
 
     def answers(self, scope: str) -> bool:
@@ -230,7 +230,10 @@ class KivaSession:
 
     def _get(self, path: str, scope: str, parameters: Mapping[str, str]) -> dict[str, Any]:
         def send(token: str) -> requests.Response:
-            return self._send(self._prepared("GET", path, params=parameters), token)
+            try:
+                return self._send(self._prepared("GET", path, params=parameters), token)
+            except OutcomeUnknown as error:
+                raise NotSent(str(error)) from None
 
         return self._authorised(scope, send, self._meaning_of_get)
 
