@@ -316,7 +316,7 @@ class Books:
         line.add(lost=bool(self.lost), doubled=bool(self.doubled), wrong=bool(self.wrong))
         self.search.add(seen=bool(self.seen))
         complaints = self.lost + self.doubled + self.wrong + self.seen
-        assert not complaints
+        assert not complaints, "\n".join(complaints)
 
     @property
     def _processed(self):
