@@ -7,6 +7,7 @@ from typing import Any
 
 from template.cloudformation import ROOT
 
+BASELINE = ROOT / ".secrets.baseline"
 SCANNER = ROOT / ".venvs" / "scanners" / "bin" / "detect-secrets"
 MEND = f"""Take it out of the repository; or, if it opens nothing:
   {SCANNER.relative_to(ROOT)} scan --baseline .secrets.baseline
@@ -28,11 +29,11 @@ def _entries(report: dict[str, Any]) -> dict[tuple[str, str], bool | None]:
 
 def tracked() -> list[str]:
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S607 the user's own
-    return listed.stdout.splitlines()
+    return [file for file in listed.stdout.splitlines() if file != BASELINE.name]
 
 
 def looked_at() -> dict[tuple[str, str], bool | None]:
-    return _entries(json.loads((ROOT / ".secrets.baseline").read_text()))
+    return _entries(json.loads(BASELINE.read_text()))
 
 
 def test_nothing_new_looks_like_a_secret_and_nothing_old_is_in_the_list_for_nothing():
