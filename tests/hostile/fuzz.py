@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+from hostile.batch import Batches
 from hostile.mutator import Mutator
 from hostile.oracle import Oracle
 
@@ -27,12 +28,21 @@ class Run:
     parsed: Counter = field(default_factory=Counter)
     """By kind and whether it was accepted."""
     answers: Counter = field(default_factory=Counter)
+    batches: int = 0
     slowest: tuple[float, int] = (0.0, 0)
     failure: str = ""
 
 
 def run(seed, numbers):
-    """Every body by the queue, two of three also by the API; ends with the first that is dealt with wrongly."""
+    """Every body by the queue, two of three also by the API, one of ten between neighbours in a batch.
+
+    Ends with the first that is dealt with wrongly.
+    """
+    with Batches() as batches:
+        return _run(seed, numbers, batches)
+
+
+def _run(seed, numbers, batches):
     mutator, oracle, result = Mutator(seed), Oracle(), Run(seed)
     for number in numbers:
         kind, body = mutator.body(number)
@@ -43,8 +53,10 @@ def run(seed, numbers):
             result.parsed[kind, accepted] += 1
             if number % 3:
                 result.answers[_by_api(oracle, number, kind, body)] += 1
+            if number % 10 == 0:
+                result.batches += batches.deliver(kind, body)
         except Exception as error:  # noqa: BLE001 this is what it is all about
-            small = _shrunk(oracle, number, kind, body, error)
+            small = _shrunk(oracle, batches, number, kind, body, error)
             result.failure = (
                 f"{kind} number {number}: {type(error).__name__}: {str(error)[:300]}\n"
                 f"body, shrunk from {len(body)} bytes: {small[:2000]!r}\n"
@@ -59,13 +71,14 @@ def _by_api(oracle, number, kind, body):
     return oracle.by_api(kind, body, in_base64=number % 3 == 1)
 
 
-def _shrunk(oracle, number, kind, body, error):
+def _shrunk(oracle, batches, number, kind, body, error):
     """The body without all that can go while it still fails alike."""
 
     def fails(candidate):
         try:
             oracle.by_queue(kind, candidate)
             _by_api(oracle, number, kind, candidate)
+            batches.deliver(kind, candidate)
         except Exception as other:  # noqa: BLE001
             return (type(other), str(other)[:60]) == (type(error), str(error)[:60])
         return False
@@ -97,6 +110,7 @@ def main():
             for kind in kinds
         ),
         *((f"  answered {status}", f"{result.answers[status]:,}") for status in sorted(result.answers)),
+        ("  between neighbours", f"{result.batches:,}"),
         ("slowest", f"{result.slowest[0] * 1000:.0f} ms of CPU (number {result.slowest[1]})"),
         ("peak memory", f"{_peak()} MiB, {_peak() - before} MiB more than before"),
         ("unhandled", "1" if result.failure else "0"),
