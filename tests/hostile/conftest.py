@@ -20,10 +20,10 @@ def oracle():
 def deliver(deployed):
     """Gives texts to a kind's function in one batch; gives the numbers of those that are to come again."""
 
-    def batch(kind, bodies, message_id="m{}"):
+    def batch(kind, bodies):
         records = [
             {
-                "messageId": message_id.format(number),
+                "messageId": f"m{number}",
                 "receiptHandle": f"handle-{number}",
                 "body": body,
                 "attributes": {"ApproximateReceiveCount": "1"},

@@ -55,6 +55,20 @@ def test_a_bomb_of_json_is_refused_for_memory_in_proportion(oracle, text):
     assert peak() < TIMES * len(body)
 
 
+FUNCTION_MEMORY = 512 * 2**20
+"""`MemorySize` of the template."""
+
+
+@pytest.mark.xfail(strict=True, reason="what a request holds may unfold to almost all of a function's memory")
+@pytest.mark.parametrize("part", ["{}", '[{"":{}}]'])
+def test_as_much_as_a_request_can_hold_leaves_half_of_a_functions_memory(oracle, part):
+    """A quarter of it is tried, for measuring is slow."""
+    body = f"[{','.join([part] * (MAX_BODY_BYTES // 4 // (len(part) + 1)))}]".encode()
+    with _memory() as peak:
+        assert oracle.by_api(Kind.REPAYMENT, body, in_base64=False) == 400
+    assert 4 * peak() < FUNCTION_MEMORY / 2
+
+
 @pytest.mark.parametrize("in_base64", [True, False])
 def test_what_is_longer_than_a_request_can_be_is_not_even_read(oracle, in_base64):
     with _memory() as peak:
