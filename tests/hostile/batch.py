@@ -9,7 +9,7 @@ from unittest import mock
 
 from faults.bookkeeping_kiva import BookkeepingKiva
 from faults.books import body as message
-from faults.poller import EventSource
+from faults.poller import MAX_MESSAGE_BYTES, EventSource
 from faults.world import InTurn, World
 from hostile.mutator import MARKER
 from hostile.oracle import UNPRINTABLE
@@ -47,7 +47,7 @@ class Batches:
     def deliver(self, kind, body):
         """False when it cannot come by a queue at all."""
         text = body.decode("utf-8", "surrogateescape")
-        if not CARRIED.fullmatch(text):
+        if len(body) > MAX_MESSAGE_BYTES or not CARRIED.fullmatch(text):
             return False
         self._left = self._left - 1 if self._left else self._renewed()
         neighbours = [message(kind, next(self._numbers), 10) for _ in range(2)]

@@ -57,5 +57,6 @@ def test_a_body_that_takes_its_neighbours_with_it_is_found(monkeypatch):
 
 
 def test_a_body_that_no_queue_carries_is_not_delivered():
+    bodies = [b"", b"\0", b"\xff", "\uffff".encode(), b" " * (2**20 + 1)]
     with Batches() as batches:
-        assert not any(batches.deliver(Kind.REPAYMENT, body) for body in (b"", b"\0", b"\xff", "\uffff".encode()))
+        assert not any(batches.deliver(Kind.REPAYMENT, body) for body in bodies)
