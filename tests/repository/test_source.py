@@ -10,10 +10,14 @@ from template.cloudformation import ROOT
 LAYER = ROOT / "layers" / "kiva_partner" / "kiva_partner"
 DEPLOYED = [*LAYER.glob("*.py"), *(ROOT / "functions").glob("*/*.py")]
 NETWORK = {"requests", "urllib3", "http", "socket", "urllib.request", "httpx"}
+SENDS = {"send", "request", "get", "post", "put", "patch", "delete", "head", "options"}
 DANGEROUS = {"pickle", "marshal", "subprocess", "ctypes", "eval", "exec", "compile", "__import__"}
 
+SAYS = {"debug", "info", "warning", "error", "critical", "exception", "log"}
 PRIVATE = {"event", "body", "message", "content", "document", "token", "response"}
 """Variables and fields of such names hold what no log may hold."""
+HARMLESS = {"token.scopes"}
+"""Parts of them that are neither secret nor a person's."""
 
 
 def imported(node: ast.AST) -> list[str]:
@@ -21,7 +25,7 @@ def imported(node: ast.AST) -> list[str]:
         case ast.Import(names=names):
             return [name.name for name in names]
         case ast.ImportFrom(module=str(module), level=0):
-            return [module]
+            return [module, *(f"{module}.{name.name}" for name in node.names)]
     return []
 
 
@@ -35,7 +39,7 @@ def the_network_is_in_one_module(tree: ast.AST, name: str) -> Iterator[str]:
 def a_call_is_bounded_and_goes_where_it_was_sent(tree: ast.AST, name: str) -> Iterator[str]:
     for node in ast.walk(tree):
         match node:
-            case ast.Call(func=ast.Attribute(value=value, attr="send" | "post" | "get" | "request")) if _is_http(value):
+            case ast.Call(func=ast.Attribute(value=value, attr=attr)) if attr in SENDS and _is_http(value):
                 given = {it.arg: ast.unparse(it.value) for it in node.keywords}
                 if given.get("allow_redirects") != "False":
                     yield f"{name}:{node.lineno} follows redirects, and with them goes the token"
@@ -50,7 +54,7 @@ def certificates_are_checked(tree: ast.AST, name: str) -> Iterator[str]:
                 yield f"{name} does not verify"
             case ast.Attribute(attr="CERT_NONE" | "_create_unverified_context"):
                 yield f"{name} trusts everybody"
-            case ast.Assign(targets=[ast.Attribute(attr="check_hostname")], value=ast.Constant(value=False)):
+            case ast.Assign(targets=[ast.Attribute(attr="verify" | "check_hostname")], value=ast.Constant(value=False)):
                 yield f"{name} does not look whom it talks to"
 
 
@@ -62,43 +66,63 @@ def nothing_runs_what_came_from_outside(tree: ast.AST, name: str) -> Iterator[st
         for it in used:
             if it.partition(".")[0] in DANGEROUS:
                 yield f"{name} uses {it}"
+        if isinstance(node, ast.Attribute) and ast.unparse(node).startswith(
+            ("os.system", "os.popen", "os.exec", "os.spawn")
+        ):
+            yield f"{name} uses {ast.unparse(node)}"
 
 
 def no_message_is_logged(tree: ast.AST, name: str) -> Iterator[str]:
     for node in ast.walk(tree):
         match node:
-            case ast.Call(func=ast.Attribute(value=value, attr="debug" | "info" | "warning" | "error" | "exception")):
-                if not ast.unparse(value).endswith(("_log", "_logger")):
+            case ast.Call(func=ast.Attribute(value=value, attr=attr)) if attr in SAYS:
+                if not ast.unparse(value).endswith(("log", "logger")):
                     continue
-                if node.func.attr == "exception" or any(it.arg in ("exc_info", "stack_info") for it in node.keywords):  # type: ignore[attr-defined]
+                if attr == "exception" or any(it.arg in ("exc_info", "stack_info") for it in node.keywords):
                     yield f"{name}:{node.lineno} logs an exception's text, which may hold anything"
-                every = [it for argument in node.args for it in ast.walk(argument)]
-                said = {it.id for it in every if isinstance(it, ast.Name)}
+                every = [it for given in [*node.args, *node.keywords] for it in ast.walk(given)]
+                harmless = [it.value for it in every if isinstance(it, ast.Attribute) and ast.unparse(it) in HARMLESS]
+                said = {it.id for it in every if isinstance(it, ast.Name) and it not in harmless}
                 said |= {ast.unparse(it.slice).strip("'") for it in every if isinstance(it, ast.Subscript)}
                 if said & PRIVATE:
                     yield f"{name}:{node.lineno} logs what is a borrower's or Kiva's"
 
 
 def _is_http(value: ast.expr) -> bool:
-    return ast.unparse(value) in ("http", "self._http", "requests", "session")
+    return ast.unparse(value).removeprefix("self.").lstrip("_") in ("http", "requests", "session", "requests.Session()")
 
 
 COUNTER_EXAMPLES = {
-    the_network_is_in_one_module: ["import requests", "from urllib3.util import Retry", "import http.client"],
+    the_network_is_in_one_module: [
+        "import requests",
+        "from urllib3.util import Retry",
+        "import http.client",
+        "from urllib import request",
+    ],
     a_call_is_bounded_and_goes_where_it_was_sent: [
         "http.post(url, timeout=1)",
         "self._http.send(request, allow_redirects=False)",
         "requests.get(url, allow_redirects=True, timeout=1)",
+        "self._session.put(url, timeout=1)",
     ],
     certificates_are_checked: [
         "f(verify=False)",
+        "http.verify = False",
         "context.verify_mode = ssl.CERT_NONE",
         "context.check_hostname = False",
     ],
-    nothing_runs_what_came_from_outside: ["import pickle", "eval(text)", "from subprocess import run"],
+    nothing_runs_what_came_from_outside: [
+        "import pickle",
+        "eval(text)",
+        "from subprocess import run",
+        "os.system(text)",
+    ],
     no_message_is_logged: [
         "_log.info('%s', event)",
         "_log.error('%s', record['body'])",
+        "_log.info('it came', extra={'said': body})",
+        "logger.critical(f'{event}')",
+        "_log.info('fetched', extra={'scopes': token.scopes, 'value': token.value})",
         "_log.exception('it failed')",
         "self._logger.error('no', exc_info=True)",
         "_log.warning('%s', str(response.text))",
