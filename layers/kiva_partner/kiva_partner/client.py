@@ -229,13 +229,15 @@ class KivaSession:
         return self._authorised(scope, send, self._meaning)
 
     def _get(self, path: str, scope: str, parameters: Mapping[str, str]) -> dict[str, Any]:
-        def send(token: str) -> requests.Response:
-            try:
-                return self._send(self._prepared("GET", path, params=parameters), token)
-            except OutcomeUnknown as error:
-                raise NotSent(str(error)) from None
+        """Reading again is safe, so every doubt is NotSent."""
 
-        return self._authorised(scope, send, self._meaning_of_get)
+        def send(token: str) -> requests.Response:
+            return self._send(self._prepared("GET", path, params=parameters), token)
+
+        try:
+            return self._authorised(scope, send, _meaning_of_get)
+        except OutcomeUnknown as error:
+            raise NotSent(str(error)) from None
 
     def _authorised[Result](
         self, scope: str, send: Callable[[str], requests.Response], meaning: Callable[[requests.Response], Result]
@@ -290,15 +292,6 @@ class KivaSession:
         if 400 <= status < 500 and status not in (408, 409):  # noqa: PLR2004
             raise Rejected(status, _refusal_text(response))
         raise OutcomeUnknown(f"Kiva answered HTTP {status}", status=status)
-
-    def _meaning_of_get(self, response: requests.Response) -> dict[str, Any]:
-        """Reading again is safe, so every doubt is NotSent."""
-        if response.status_code != 200:  # noqa: PLR2004
-            raise NotSent(f"Kiva answered HTTP {response.status_code}", status=response.status_code)
-        try:
-            return _answer_of(response, MAX_LOANS_ANSWER_BYTES)
-        except OutcomeUnknown as error:
-            raise NotSent(str(error)) from None
 
     def _may_be_shown(self, url: str) -> bool:
         """A person will click it: https on a host of Kiva, or the host that was called (the sandbox)."""
@@ -486,6 +479,12 @@ def _read(response: requests.Response, limit: int) -> bytes:
         if len(body) > limit:
             raise OutcomeUnknown("Kiva's answer is larger than any real one", status=response.status_code)
     return bytes(body)
+
+
+def _meaning_of_get(response: requests.Response) -> dict[str, Any]:
+    if response.status_code != 200:  # noqa: PLR2004
+        raise NotSent(f"Kiva answered HTTP {response.status_code}", status=response.status_code)
+    return _answer_of(response, MAX_LOANS_ANSWER_BYTES)
 
 
 def _success(response: requests.Response) -> dict[str, Any]:

@@ -92,11 +92,15 @@ def _tidy(value: object) -> object:
     return value
 
 
+# No letter of a Latin script is among these, so that of most texts nothing has to be looked at one by one.
+_MAY_COMBINE = re.compile(rf"[\u0300-\U0010ffff]{{{MAX_COMBINING + 1}}}")
 # They count as none, and fall apart into two.
 _TWO_IN_ONE = frozenset("\u0344\u0f73\u0f75\u0f81")
 
 
 def _limit_combining(text: str) -> None:
+    if not _MAY_COMBINE.search(text):
+        return
     run = 0
     for character in text:
         run = run + 1 if unicodedata.combining(character) or character in _TWO_IN_ONE else 0

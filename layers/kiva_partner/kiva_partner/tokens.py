@@ -108,20 +108,16 @@ class CredentialsSecret:
         try:
             stored = json.loads(client.get_secret_value(SecretId=secret_id, VersionStage=stage)["SecretString"])
             credentials = Credentials(str(stored["client_id"]), str(stored["client_secret"]))
-            belongs_to = str(stored["environment"]), str(stored["partner_id"])
+            belongs_to = {name: str(stored[name]) for name in ("environment", "partner_id")}
         except client.exceptions.ResourceNotFoundException:
             raise Misconfigured("the credentials secret has no value yet; store one with make credentials") from None
         except (ValueError, KeyError, TypeError):
             names = "client_id, client_secret, environment and partner_id"
             raise Misconfigured(f"the credentials secret is not JSON with {names}; use make credentials") from None
-        for name, stored_for, ours in zip(
-            ("KIVA_ENVIRONMENT", "KIVA_PARTNER_ID"),
-            belongs_to,
-            (self._settings.environment, self._settings.partner_id),
-            strict=True,
-        ):
-            if stored_for != ours:
-                raise Misconfigured(f"the credentials secret was stored for another {name} than {ours}")
+        for name, whose in belongs_to.items():
+            ours = getattr(self._settings, name)
+            if whose != ours:
+                raise Misconfigured(f"the credentials secret was stored for another KIVA_{name.upper()} than {ours}")
         return credentials
 
 
