@@ -5,6 +5,7 @@ everything that breaks it.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -96,7 +97,7 @@ def every_queue_has_its_own_dead_letter_queue(template: Template) -> Iterator[st
     queues = of_type(template, "AWS::SQS::Queue")
     for name, queue in _sources(template).items():
         dead_letters = f"{name.removesuffix('Queue')}DeadLetterQueue"
-        if named(queue["RedrivePolicy"]["deadLetterTargetArn"]) != f"{dead_letters}.Arn":
+        if named(queue.get("RedrivePolicy", {}).get("deadLetterTargetArn")) != f"{dead_letters}.Arn":
             yield f"{name} has not its own dead-letter queue"
             continue
         allowed = queues[dead_letters].get("RedriveAllowPolicy", {})
@@ -110,14 +111,14 @@ def every_queue_has_its_own_dead_letter_queue(template: Template) -> Iterator[st
 def an_outage_of_kiva_reaches_no_dead_letter_queue(template: Template) -> Iterator[str]:
     for name, queue in _sources(template).items():
         # Half for the jitter, and twice the outage, because the first waits are shorter.
-        if queue["RedrivePolicy"]["maxReceiveCount"] * LONGEST_WAIT / 2 < 2 * OUTAGE:
+        if _receives(queue) * LONGEST_WAIT / 2 < 2 * OUTAGE:
             yield f"{name}: an outage of {OUTAGE // 3600} h may use up its receives"
 
 
 def no_message_expires_unseen(template: Template) -> Iterator[str]:
     for name, queue in _sources(template).items():
         longest = max(LONGEST_WAIT, queue["VisibilityTimeout"])
-        if queue["RedrivePolicy"]["maxReceiveCount"] * longest >= queue["MessageRetentionPeriod"]:
+        if _receives(queue) * longest >= queue["MessageRetentionPeriod"]:
             yield f"{name} deletes a message that waits before it becomes a dead letter"
 
 
@@ -433,7 +434,14 @@ def _behind_queues(template: Template) -> set[str]:
 
 def _sources(template: Template) -> dict[str, dict[str, Any]]:
     """The queues that functions read."""
-    return {name: it for name, it in of_type(template, "AWS::SQS::Queue").items() if "RedrivePolicy" in it}
+    names = {named(mapping["EventSourceArn"]).removesuffix(".Arn") for _, mapping, _ in _mappings(template)}
+    return {name: it for name, it in of_type(template, "AWS::SQS::Queue").items() if name in names}
+
+
+def _receives(queue: dict[str, Any]) -> float:
+    """How often a queue gives a message before it becomes a dead letter."""
+    number: float = queue.get("RedrivePolicy", {}).get("maxReceiveCount", math.inf)
+    return number
 
 
 def _denies_plain_http(statement: dict[str, Any], action: str, resources: list[str]) -> bool:

@@ -174,6 +174,11 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     ),
     (
         rules.every_queue_has_its_own_dead_letter_queue,
+        "a queue that lost it",
+        lambda it: of(it, "LoanDraftsQueue").pop("RedrivePolicy"),
+    ),
+    (
+        rules.every_queue_has_its_own_dead_letter_queue,
         "two queues share one",
         lambda it: of(it, "RepaymentsQueue")["RedrivePolicy"].update(
             deadLetterTargetArn={"Fn::GetAtt": ["LoanDraftsDeadLetterQueue", "Arn"]}
