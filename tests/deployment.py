@@ -5,6 +5,23 @@ import json
 from fakes import API_BASE_URL, AUDIENCE, TOKEN_URL
 from kiva_partner.messages import Kind
 
+AT_KIVA = {
+    "stage": {
+        "KIVA_ENVIRONMENT": "stage",
+        "KIVA_TOKEN_URL": "https://auth.staging.kiva.org/oauth/token",
+        "KIVA_AUDIENCE": "https://partner-api-stage.dk1.kiva.org",
+        "KIVA_API_BASE_URL": "https://partnerapi.staging.kiva.org",
+    },
+    "production": {
+        "KIVA_ENVIRONMENT": "production",
+        "KIVA_PRODUCTION_CONFIRMED": "yes",
+        "KIVA_TOKEN_URL": "https://auth.k1.kiva.org/oauth/token",
+        "KIVA_AUDIENCE": "https://partner-api.k1.kiva.org",
+        "KIVA_API_BASE_URL": "https://partner-api.k1.kiva.org",
+    },
+}
+"""What a stack that talks to Kiva itself differs by."""
+
 TABLE = "ledger"
 BUCKET = "payloads"
 

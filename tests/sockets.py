@@ -20,6 +20,25 @@ def answer(status=b"200 OK", body=b"", *headers):
     return b"\r\n".join(lines)
 
 
+def say(*parts):
+    """A behaviour: send these bytes and keep the connection for the next request."""
+
+    def behave(exchange):
+        exchange.body()
+        exchange.send(*parts)
+        return True
+
+    return behave
+
+
+def say_and_hang_up(*parts):
+    def behave(exchange):
+        say(*parts)(exchange)
+        return False
+
+    return behave
+
+
 def reset(connection):
     """Have the next `close` be a reset instead of a farewell."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

@@ -7,6 +7,7 @@ from deployment import ENVIRONMENT, FUNCTIONS, TABLE, credentials
 from faults.aws import new_partner
 from faults.environment import Invocation, Killed
 from faults.poller import failures
+from invocations import request
 from kiva_partner.ledger import Ledger, State
 from kiva_partner.messages import Kind, parse
 from kiva_partner.settings import Settings
@@ -153,15 +154,8 @@ class Partner:
     def decide(self, reference, death=None, **decision):
         """A person's POST to the console; gives the status of the answer."""
         path = f"/submissions/{self.kind}/{reference}/decision"
-        event = {
-            "httpMethod": "POST",
-            "path": path,
-            "headers": {"Content-Type": "application/json"},
-            "queryStringParameters": None,
-            "requestContext": {"stage": "x", "identity": {"userArn": "arn:aws:iam::000000000000:user/somebody"}},
-            "body": json.dumps({"reason": "looked in PA2", **decision}),
-            "isBase64Encoded": False,
-        }
+        text = json.dumps({"reason": "looked in PA2", **decision})
+        event = request("POST", path, text, headers={"Content-Type": "application/json"})
         return self.invoke("console", event, death)["statusCode"]
 
     # --- what became of it ---

@@ -26,6 +26,7 @@ from faults.in_process import DynamoDb
 from faults.kiva_stub import GET, IMAGE, POST, TOKEN
 from faults.poller import EventSource, Queue, Sqs
 from faults.stage import Secrets
+from invocations import request
 from kiva_answers import SCOPES
 from kiva_partner import runtime, tokens
 from kiva_partner.breaker import FIRST_PAUSE, Breaker
@@ -123,22 +124,13 @@ class World:
 
     def post(self, body, **headers):
         """POST to the function's route; gives the status."""
-        event = {"httpMethod": "POST", "path": "/x", "headers": headers, "body": body, "isBase64Encoded": False}
-        answer = self._handler(event, Context())
+        answer = self._handler(request("POST", "/x", body, headers=headers), Context())
         self.said.append((Surface.API, json.dumps(answer)))
         return answer["statusCode"]
 
     def ask(self, path, body=None, **query):
         """GET a path of the console, or POST when there is a body; gives status and answer."""
-        event = {
-            "httpMethod": "POST" if body else "GET",
-            "path": path,
-            "headers": {},
-            "queryStringParameters": query or None,
-            "body": body,
-            "isBase64Encoded": False,
-            "requestContext": {"stage": "x", "identity": {"userArn": "arn:aws:iam::000000000000:user/wanjiku"}},
-        }
+        event = request("POST" if body else "GET", path, body, query=query)
         answer = import_module("console.app").handler(event, Context())
         # Kiva's own list is shown as it is, names included; of it a test has to speak for itself.
         if path != "/loans":

@@ -8,6 +8,7 @@ import pytest
 
 from deployment import FUNCTIONS
 from fakes import Context
+from invocations import batch, request
 from kiva_partner.messages import Kind
 
 BORROWER = ("Canary-Akinyi", "Canary-Odhiambo", "canary story of her stall", "canary subject", "canary body")
@@ -49,23 +50,14 @@ class Function:
 
     def batch(self, *bodies):
         """Deliver messages m0, m1, …; gives the ids of those that are to come again."""
-        records = [
-            {
-                "messageId": f"m{number}",
-                "receiptHandle": f"handle-{number}",
-                "body": body if isinstance(body, str) else json.dumps(body),
-                "attributes": {"ApproximateReceiveCount": "1"},
-            }
-            for number, body in enumerate(bodies)
-        ]
-        response = self.handler({"Records": records}, self.context)
+        texts = [body if isinstance(body, str) else json.dumps(body) for body in bodies]
+        response = self.handler(batch(*texts), self.context)
         return [failure["itemIdentifier"] for failure in response["batchItemFailures"]]
 
     def post(self, body, **headers):
         """POST to the route; gives status, body and headers."""
         text = body if isinstance(body, str) else json.dumps(body)
-        event = {"httpMethod": "POST", "path": "/x", "headers": headers, "body": text, "isBase64Encoded": False}
-        response = self.handler(event, self.context)
+        response = self.handler(request("POST", "/x", text, headers=headers), self.context)
         return response["statusCode"], json.loads(response["body"]), response["headers"]
 
 
@@ -107,16 +99,8 @@ def console(deployed, context):
     handler = import_module("console.app").handler
 
     def ask(path, body=None, **query):
-        event = {
-            "httpMethod": "GET" if body is None else "POST",
-            "path": path,
-            "headers": {},
-            "queryStringParameters": query or None,
-            "body": body if body is None or isinstance(body, str) else json.dumps(body),
-            "isBase64Encoded": False,
-            "requestContext": {"stage": "x", "identity": {"userArn": "arn:aws:iam::000000000000:user/wanjiku"}},
-        }
-        response = handler(event, context)
+        text = body if body is None or isinstance(body, str) else json.dumps(body)
+        response = handler(request("GET" if body is None else "POST", path, text, query=query), context)
         return response["statusCode"], json.loads(response["body"])
 
     return ask

@@ -6,29 +6,11 @@ import socket
 import boto3
 import pytest
 
-from deployment import credentials
-from fakes import API_BASE_URL, AUDIENCE, TOKEN_URL
+from deployment import AT_KIVA, ENVIRONMENT, credentials
 from kiva_partner import runtime
 
-TEST = {
-    "KIVA_ENVIRONMENT": "stage",
-    "KIVA_TOKEN_URL": "https://auth.staging.kiva.org/oauth/token",
-    "KIVA_AUDIENCE": "https://partner-api-stage.dk1.kiva.org",
-    "KIVA_API_BASE_URL": "https://partnerapi.staging.kiva.org",
-}
-PRODUCTION = {
-    "KIVA_ENVIRONMENT": "production",
-    "KIVA_PRODUCTION_CONFIRMED": "yes",
-    "KIVA_TOKEN_URL": "https://auth.k1.kiva.org/oauth/token",
-    "KIVA_AUDIENCE": "https://partner-api.k1.kiva.org",
-    "KIVA_API_BASE_URL": "https://partner-api.k1.kiva.org",
-}
-SANDBOX = {
-    "KIVA_ENVIRONMENT": "sandbox",
-    "KIVA_TOKEN_URL": TOKEN_URL,
-    "KIVA_AUDIENCE": AUDIENCE,
-    "KIVA_API_BASE_URL": API_BASE_URL,
-}
+TEST, PRODUCTION = AT_KIVA["stage"], AT_KIVA["production"]
+SANDBOX = {name: ENVIRONMENT[name] for name in TEST}
 
 
 def only(name, stage):

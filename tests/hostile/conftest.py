@@ -9,6 +9,7 @@ import pytest
 from deployment import FUNCTIONS
 from fakes import Context
 from hostile.oracle import UNPRINTABLE, Oracle
+from invocations import batch, request
 
 
 @pytest.fixture(scope="session")
@@ -20,38 +21,21 @@ def oracle():
 def deliver(deployed):
     """Gives texts to a kind's function in one batch; gives the numbers of those that are to come again."""
 
-    def batch(kind, bodies):
-        records = [
-            {
-                "messageId": f"m{number}",
-                "receiptHandle": f"handle-{number}",
-                "body": body,
-                "attributes": {"ApproximateReceiveCount": "1"},
-            }
-            for number, body in enumerate(bodies)
-        ]
-        return import_module(f"{FUNCTIONS[kind]}.app").handler({"Records": records}, Context())["batchItemFailures"]
+    def give(kind, bodies):
+        return import_module(f"{FUNCTIONS[kind]}.app").handler(batch(*bodies), Context())["batchItemFailures"]
 
-    return batch
+    return give
 
 
 @pytest.fixture
 def ask(deployed):
     """A request of API Gateway to the function of a kind, or to the console; gives its answer."""
 
-    def request(function, method, path, *, body=None, headers=None, query=None, by="arn:aws:iam::0:user/x"):
-        event = {
-            "httpMethod": method,
-            "path": path,
-            "headers": headers or {},
-            "queryStringParameters": query,
-            "body": body,
-            "isBase64Encoded": False,
-            "requestContext": {"stage": "x", "identity": {"userArn": by}},
-        }
+    def give(function, method, path, **parts):
+        event = request(method, path, **parts)
         return import_module(f"{FUNCTIONS.get(function, function)}.app").handler(event, Context())
 
-    return request
+    return give
 
 
 @pytest.fixture

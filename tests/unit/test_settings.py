@@ -1,13 +1,11 @@
 import pytest
 
+from deployment import AT_KIVA
 from kiva_partner.errors import Misconfigured
 from kiva_partner.settings import KINDS, AmountMode, PartnerRules, Settings, UnknownPolicy
 
 STAGE = {
-    "KIVA_ENVIRONMENT": "stage",
-    "KIVA_TOKEN_URL": "https://auth.staging.kiva.org/oauth/token",
-    "KIVA_AUDIENCE": "https://partner-api-stage.dk1.kiva.org",
-    "KIVA_API_BASE_URL": "https://partnerapi.staging.kiva.org",
+    **AT_KIVA["stage"],
     "KIVA_PARTNER_ID": "9001",
     "KIVA_CREDENTIALS_SECRET": "arn:aws:secretsmanager:us-east-1:123456789012:secret:credentials-AbCdEf",
     "TOKEN_STORE": "ssm",
@@ -24,13 +22,7 @@ STAGE = {
     "PARALLEL_CALLS": "4",
     "MAX_IMAGE_BYTES": "5242880",
 }
-PRODUCTION = STAGE | {
-    "KIVA_ENVIRONMENT": "production",
-    "KIVA_PRODUCTION_CONFIRMED": "yes",
-    "KIVA_TOKEN_URL": "https://auth.k1.kiva.org/oauth/token",
-    "KIVA_AUDIENCE": "https://partner-api.k1.kiva.org",
-    "KIVA_API_BASE_URL": "https://partner-api.k1.kiva.org",
-}
+PRODUCTION = STAGE | AT_KIVA["production"]
 SANDBOX = STAGE | {
     "KIVA_ENVIRONMENT": "sandbox",
     "KIVA_TOKEN_URL": "http://127.0.0.1:8080/oauth/token",

@@ -15,28 +15,9 @@ from kiva_partner.client import KivaClient, new_ssl_context, post_form
 from kiva_partner.errors import Misconfigured, NotSent, OutcomeUnknown, Rejected
 from kiva_partner.telemetry import Telemetry
 from kiva_partner.tokens import Token
-from sockets import HttpServer, answer, certificate, reset
+from sockets import HttpServer, answer, certificate, reset, say, say_and_hang_up
 
 CREATED = b'{"loan_draft_uuid": "7d0c9a52-1b7e-4f0e-8f39-5a8e4f3c2b61"}'
-
-
-def say(*parts):
-    """A behaviour: send these bytes and keep the connection for the next request."""
-
-    def behave(exchange):
-        exchange.body()
-        exchange.send(*parts)
-        return True
-
-    return behave
-
-
-def say_and_hang_up(*parts):
-    def behave(exchange):
-        say(*parts)(exchange)
-        return False
-
-    return behave
 
 
 def hang_up_rudely(exchange):

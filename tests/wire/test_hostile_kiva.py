@@ -12,7 +12,7 @@ import pytest
 from fakes import FakeTokens
 from kiva_partner.client import KivaClient, new_ssl_context, post_form
 from kiva_partner.errors import Misconfigured, NotSent, OutcomeUnknown, Rejected
-from sockets import HttpServer, answer
+from sockets import HttpServer, answer, say_and_hang_up
 
 MOST_MEMORY = {"POST": 32 * 2**20, "GET": 96 * 2**20, "token": 32 * 2**20}
 """Lists of loans may be long: 20 MB are read of them, of everything else 1 MB."""
@@ -42,17 +42,8 @@ def endlessly(head, piece):
     return behave
 
 
-def once(*parts):
-    def behave(exchange):
-        exchange.body()
-        exchange.send(*parts)
-        return False
-
-    return behave
-
-
 def zipped(encoding, body):
-    return once(answer(b"200 OK", body, b"Content-Encoding: " + encoding))
+    return say_and_hang_up(answer(b"200 OK", body, b"Content-Encoding: " + encoding))
 
 
 DEEP = 100_000
@@ -67,27 +58,27 @@ UNREADABLE = {
     "a status without end": endlessly(b"HTTP/1.1 200 ", b"x" * 65_536),
     "a header without end": endlessly(HEAD + b"X-Long: ", b"x" * 65_536),
     "headers without end": endlessly(HEAD, b"X-More: 1\r\n" * 5000),
-    "10,000 headers": once(HEAD, b"X-More: 1\r\n" * 10_000, b"\r\n{}"),
-    "lists in lists": once(answer(b"200 OK", b"[" * DEEP + b"]" * DEEP)),
-    "objects in objects": once(answer(b"200 OK", b'{"a":' * DEEP + b"1" + b"}" * DEEP)),
+    "10,000 headers": say_and_hang_up(HEAD, b"X-More: 1\r\n" * 10_000, b"\r\n{}"),
+    "lists in lists": say_and_hang_up(answer(b"200 OK", b"[" * DEEP + b"]" * DEEP)),
+    "objects in objects": say_and_hang_up(answer(b"200 OK", b'{"a":' * DEEP + b"1" + b"}" * DEEP)),
     "a gzip bomb": zipped(b"gzip", unfolding(31)),
     "a deflate bomb": zipped(b"deflate", unfolding(15)),
     "a bomb in a bomb": zipped(b"gzip, gzip", gzip.compress(unfolding(31))),
     "as many encodings as fit": zipped(b", ".join([b"gzip"] * 1000), b"x"),
-    "a bomb that says where it is moved to": once(
+    "a bomb that says where it is moved to": say_and_hang_up(
         answer(b"302 Found", unfolding(31), b"Location: http://127.0.0.1/", b"Content-Encoding: gzip")
     ),
     "brotli that is none": zipped(b"br", b"\xff" * 1000),
-    "shorter than it says": once(HEAD, b"Content-Length: 1000000\r\n\r\n{}"),
-    "a negative length": once(HEAD, b"Content-Length: -1\r\n\r\n["),
-    "two lengths": once(HEAD, b"Content-Length: 2\r\nContent-Length: 500\r\n\r\n{}"),
-    "NUL bytes": once(answer(b"200 OK", b"\0" * 1000)),
-    "no UTF-8": once(answer(b"200 OK", b'{"loan_draft_uuid": "\xff\xfe", "data": "\xff"}')),
-    "a number without end": once(answer(b"200 OK", b"9" * 900_000)),
-    "text": once(answer(b"200 OK", b"<html>welcome</html>")),
-    "a status without meaning": once(b"HTTP/1.1 99999999999 x\r\n\r\n"),
-    "a redirect to nowhere": once(answer(b"302 Found", b"", b"Location: http://[")),
-    "a redirect in no charset": once(answer(b"302 Found", b"", b"Location: http://\xff\xfe/")),
+    "shorter than it says": say_and_hang_up(HEAD, b"Content-Length: 1000000\r\n\r\n{}"),
+    "a negative length": say_and_hang_up(HEAD, b"Content-Length: -1\r\n\r\n["),
+    "two lengths": say_and_hang_up(HEAD, b"Content-Length: 2\r\nContent-Length: 500\r\n\r\n{}"),
+    "NUL bytes": say_and_hang_up(answer(b"200 OK", b"\0" * 1000)),
+    "no UTF-8": say_and_hang_up(answer(b"200 OK", b'{"loan_draft_uuid": "\xff\xfe", "data": "\xff"}')),
+    "a number without end": say_and_hang_up(answer(b"200 OK", b"9" * 900_000)),
+    "text": say_and_hang_up(answer(b"200 OK", b"<html>welcome</html>")),
+    "a status without meaning": say_and_hang_up(b"HTTP/1.1 99999999999 x\r\n\r\n"),
+    "a redirect to nowhere": say_and_hang_up(answer(b"302 Found", b"", b"Location: http://[")),
+    "a redirect in no charset": say_and_hang_up(answer(b"302 Found", b"", b"Location: http://\xff\xfe/")),
     "a redirect without end": endlessly(b"HTTP/1.1 303 See Other\r\nLocation: /x\r\n\r\n", b" " * 65_536),
 }
 
@@ -113,7 +104,7 @@ def posted(settings):
     """What a POST of one kind makes of an answer."""
 
     def post(name, body):
-        with HttpServer(once(answer(b"200 OK", body))) as server:
+        with HttpServer(say_and_hang_up(answer(b"200 OK", body))) as server:
             local = replace(settings, api_base_url=f"http://127.0.0.1:{server.port}", connect_timeout=3, read_timeout=9)
             with KivaClient(local, FakeTokens(), new_ssl_context).session(lambda: 290.0) as kiva:
                 return getattr(kiva, name)([{}])
@@ -142,7 +133,7 @@ def test_an_answer_that_cannot_be_read_is_one_verdict_for_bounded_memory(call, m
 @pytest.mark.xfail(strict=True, reason="the ValueError of a chunk with a negative length comes out as it is")
 @pytest.mark.parametrize("method", ["POST", "GET", "token"])
 def test_a_chunk_with_a_negative_length_is_an_answer_that_broke_off(call, method):
-    negative = once(HEAD, b"Transfer-Encoding: chunked\r\n\r\n-5\r\n{}\r\n0\r\n\r\n")
+    negative = say_and_hang_up(HEAD, b"Transfer-Encoding: chunked\r\n\r\n-5\r\n{}\r\n0\r\n\r\n")
     with HttpServer(negative) as server, pytest.raises(OutcomeUnknown if method == "POST" else NotSent):
         call(method, server)
 
@@ -158,7 +149,10 @@ def test_an_answer_of_many_small_parts_unfolds_to_a_part_of_a_functions_memory(c
     body = b'{"a":[%s]}' % b",".join([part] * (990_000 // (len(part) + 1)))
     tracemalloc.start()
     try:
-        with HttpServer(once(answer(b"200 OK", body))) as server, pytest.raises(OutcomeUnknown, match="without a loan"):
+        with (
+            HttpServer(say_and_hang_up(answer(b"200 OK", body))) as server,
+            pytest.raises(OutcomeUnknown, match="without a loan"),
+        ):
             call("POST", server)
         assert tracemalloc.get_traced_memory()[1] < 96 * 2**20
     finally:
@@ -178,9 +172,9 @@ def _is_refused_or_small(call, server):
 @pytest.mark.parametrize("status", [b"301 x", b"302 x", b"303 x", b"307 x", b"308 x"])
 @pytest.mark.parametrize("method", ["POST", "GET", "token"])
 def test_what_is_redirected_to_another_host_takes_neither_token_nor_secret_there(call, method, status):
-    with HttpServer(once(answer(b"200 OK", DRAFT))) as other:
+    with HttpServer(say_and_hang_up(answer(b"200 OK", DRAFT))) as other:
         location = f"Location: http://127.0.0.1:{other.port}/steal".encode()
-        with HttpServer(once(answer(status, b"", location))) as server:
+        with HttpServer(say_and_hang_up(answer(status, b"", location))) as server:
             if method == "token":
                 assert call(method, server)[0] == int(status[:3])
             else:
@@ -286,7 +280,7 @@ def test_problems_of_any_shape_do_not_undo_a_success(posted, problems):
 @pytest.mark.parametrize("message", [None, 1, [], {}, "x" * 900_000, {"message": "y"}])
 def test_a_refusal_of_any_shape_is_a_refusal(call, message):
     body = json.dumps({"message": message}).encode()
-    with HttpServer(once(answer(b"400 Bad Request", body))) as server, pytest.raises(Rejected) as refusal:
+    with HttpServer(say_and_hang_up(answer(b"400 Bad Request", body))) as server, pytest.raises(Rejected) as refusal:
         call("POST", server)
     assert len(refusal.value.text) <= 2000
 
@@ -295,7 +289,7 @@ def test_a_refusal_of_any_shape_is_a_refusal(call, message):
     "retry_after", [b"9" * 60_000, b"-1", b"1e9", b"nan", b"\xff", b"Mon, 99999999999999999999 Jan 2024 00:00:00 GMT"]
 )
 def test_a_wait_that_is_absurd_is_none(call, retry_after):
-    behave = once(answer(b"429 Too Many Requests", b"", b"Retry-After: " + retry_after))
+    behave = say_and_hang_up(answer(b"429 Too Many Requests", b"", b"Retry-After: " + retry_after))
     with HttpServer(behave) as server, pytest.raises(NotSent) as verdict:
         call("POST", server)
     assert verdict.value.retry_after is None
