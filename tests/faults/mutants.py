@@ -219,9 +219,37 @@ MUTANTS = [
     Mutant(
         "Kiva's words are shown as they came",
         "relay.py",
-        "masked(error.text, call)",
+        "masked(error.text, (each.content for each in call))",
         "error.text",
         f"{HOSTILE_WORDS} -k plain",
+    ),
+    Mutant(
+        "of Kiva's words only those are hidden that look strange",
+        "masking.py",
+        "plain and not any(piece in told for piece in (part[0], *pieces))",
+        "plain",
+        f"{HOSTILE_WORDS} -k line",
+    ),
+    Mutant(
+        "of Kiva's words only those are hidden that were told",
+        "masking.py",
+        "plain = part[0].casefold() in _COMMON or re.fullmatch(_PLAIN, part[0])",
+        "plain = True",
+        f"{HOSTILE_WORDS} -k base64",
+    ),
+    Mutant(
+        "a URL that people open may hold anything",
+        "client.py",
+        'path = r"[/?#][A-Za-z0-9/?#=&._-]*"',
+        'path = r"[/?#][!-~]*"',
+        f"{HOSTILE_WORDS} -k people_open",
+    ),
+    Mutant(
+        "an id of a loan that is found may be anything",
+        "housekeeping.py",
+        r"[0-9]{1,20}",
+        r".*",
+        f"{HOSTILE_WORDS} -k loan_that_is_found",
     ),
     Mutant(
         "Kiva's words may hold the token",

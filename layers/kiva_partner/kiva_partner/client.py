@@ -35,6 +35,9 @@ from .tokens import ANSWER_SECONDS, TokenProvider
 
 MAX_ANSWER_BYTES = 1_000_000
 MAX_LOANS_ANSWER_BYTES = 20_000_000
+MAX_WORDING = 2000
+"""Characters of a text of Kiva's that are looked at."""
+
 MAX_RETRY_AFTER = 3600
 RECORD_SECONDS = 5
 """What writing the outcome down may take after Kiva's answer."""
@@ -296,7 +299,8 @@ class KivaSession:
     def _may_be_shown(self, url: str) -> bool:
         """A person will click it: https on a host of Kiva, or the host that was called (the sandbox)."""
         # Matched and not parsed: browsers read a backslash as a slash, and so find another host than urlsplit does.
-        path = r"[/?#][!-\[\]-~]*"
+        # Nothing encoded, for that may be what a message says.
+        path = r"[/?#][A-Za-z0-9/?#=&._-]*"
         called = re.escape(self._settings.api_base_url)
         return len(url) <= 500 and bool(  # noqa: PLR2004
             re.fullmatch(rf"https://([A-Za-z0-9-]+\.)*kiva\.org({path})?|{called}({path})?", url)
@@ -554,17 +558,19 @@ def _reference(answer: Mapping[str, Any], name: str, shape: str) -> str:
 def _problems(rows: Any) -> Iterator[Problem]:
     for row in rows if isinstance(rows, list) else []:
         if isinstance(row, dict):
-            yield Problem(*(str(row.get(name) or "") for name in ("loan_id", "severity", "code", "details")))
+            yield Problem(
+                *(str(row.get(name) or "")[:MAX_WORDING] for name in ("loan_id", "severity", "code", "details"))
+            )
 
 
 def _refusal_text(response: requests.Response) -> str:
-    """Kiva's or its gateway's own wording, unmasked, 2,000 characters at most."""
+    """Kiva's or its gateway's own wording, unmasked, `MAX_WORDING` characters at most."""
     try:
         answer = _answer_of(response, MAX_ANSWER_BYTES)
     except OutcomeUnknown:
         return ""
     texts = (answer.get(name) for name in ("message", "error_description", "error"))
-    return next((text[:2000] for text in texts if isinstance(text, str) and text), "")
+    return next((text[:MAX_WORDING] for text in texts if isinstance(text, str) and text), "")
 
 
 def _retry_after(value: str, now: datetime) -> float | None:

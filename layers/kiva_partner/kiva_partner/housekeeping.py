@@ -4,6 +4,7 @@ Everything here is conditional on what the ledger says at that moment, so it may
 """
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -82,7 +83,8 @@ class Housekeeping(Struct, frozen=True):
         return since < 3600 or self.clock() % 3600 < RUN_SECONDS  # noqa: PLR2004 seconds of an hour
 
     def _accept(self, row: Row, loan: dict[str, Any]) -> bool:
-        kiva = {"kiva_id": str(loan.get("kiva_id", "")), "loan_uuid": str(loan.get("uuid", ""))}
+        ids = [("kiva_id", "kiva_id", r"[0-9]{1,20}"), ("loan_uuid", "uuid", r"[0-9A-Fa-f-]{1,64}")]
+        kiva = {name: text for name, of, shape in ids if re.fullmatch(shape, text := str(loan.get(of)))}
         (done,) = self.ledger.resolve([row], Outcome(State.ACCEPTED, "found among Kiva's loans", kiva))
         return done
 

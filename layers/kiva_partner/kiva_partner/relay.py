@@ -6,7 +6,6 @@ written down instead, and kept, so that it can be sent again should somebody dec
 """
 
 import logging
-import re
 import time
 import uuid
 from collections import deque
@@ -23,6 +22,7 @@ from .breaker import FIRST_PAUSE, Breaker
 from .client import RECORD_SECONDS, KivaClient, KivaSession, Problem, Remaining
 from .errors import InvalidMessage, Misconfigured, NotSent, OutcomeUnknown, Rejected, Violation, where
 from .ledger import ClaimResult, Ledger, Outcome, Row, State
+from .masking import masked
 from .messages import Kind, Photo, Submission
 from .payloads import Payloads
 from .settings import Settings
@@ -426,7 +426,7 @@ def _outcome_of(error: Exception, call: Sequence[Submission], call_id: str) -> O
     """What an error says about the submissions of a call."""
     match error:
         case Rejected():
-            reason = f"{error}: {masked(error.text, call)}" if error.text else str(error)
+            reason = f"{error}: {masked(error.text, (each.content for each in call))}" if error.text else str(error)
             return Outcome(State.REJECTED, reason, http_status=error.status, call_id=call_id)
         case NotSent():
             seconds = error.retry_after
@@ -457,7 +457,7 @@ def _post(
         case Kind.REPAYMENT:
             upload = kiva.post_repayments(contents)
             problems = {problem.loan_id: problem for problem in sorted(upload.problems, key=_errors_last)}
-            return [_repayment_outcome(upload.upload_id, problems.get(each.loan_id), call, call_id) for each in call]
+            return [_repayment_outcome(upload.upload_id, problems.get(each.loan_id), each, call_id) for each in call]
 
 
 def _errors_last(problem: Problem) -> bool:
@@ -465,42 +465,13 @@ def _errors_last(problem: Problem) -> bool:
     return problem.severity == "error"
 
 
-def _repayment_outcome(upload_id: str, problem: Problem | None, call: Sequence[Submission], call_id: str) -> Outcome:
+def _repayment_outcome(upload_id: str, problem: Problem | None, submission: Submission, call_id: str) -> Outcome:
     """A 200 does not mean that every row was taken: an `error` row was not, a `warning` row was."""
     kiva = {"upload_id": upload_id}
     if problem is None:
         return Outcome(State.ACCEPTED, kiva=kiva, call_id=call_id)
-    shown = {
-        "severity": masked(problem.severity, call),
-        "code": masked(problem.code, call),
-        "details": masked(problem.details, call),
-    }
+    wording = {"severity": problem.severity, "code": problem.code, "details": problem.details}
+    shown = {name: masked(text, [submission.content]) for name, text in wording.items()}
     if problem.severity == "error":
         return Outcome(State.REJECTED, "Kiva took the upload but refused this row", kiva, shown, call_id=call_id)
     return Outcome(State.ACCEPTED, "", kiva, shown, call_id=call_id)
-
-
-_TEXT_FIELDS = frozenset(
-    {"first_name", "last_name", "group_name", "description", "loanuse", "location", "subject", "body", "image_url"}
-)
-
-
-def masked(text: str, call: Sequence[Submission]) -> str:
-    """Kiva's wording with everything personal of the request hidden, on one line, 256 characters at most."""
-    for value in sorted(set(_personal(each.content for each in call)), key=len, reverse=True):
-        text = re.sub(rf"(?<!\w){re.escape(value)}(?!\w)", "•••", text, flags=re.IGNORECASE)
-    text = re.sub(r"data:\S*|[A-Za-z0-9+/=_-]{48,}", "•••", text)  # a photo, whole or in part; a key
-    return re.sub(r"[^\w •.,:;'\"()/#%&+=@_-]", "?", text)[:256]
-
-
-def _personal(value: object, name: str = "") -> Iterator[str]:
-    match value:
-        case dict():
-            for key, each in value.items():
-                yield from _personal(each, key)
-        case str():
-            if name in _TEXT_FIELDS and value.strip():
-                yield value
-        case _ if isinstance(value, Iterable):
-            for each in value:
-                yield from _personal(each, name)
