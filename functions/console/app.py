@@ -144,7 +144,10 @@ def _kind(text: str) -> Kind:
 
 
 def _query(name: str) -> str:
-    return router.current_event.query_string_parameters.get(name, "")
+    text = router.current_event.query_string_parameters.get(name, "")
+    if not text.isprintable():  # half of a surrogate pair cannot even be sent
+        raise InvalidMessage(Violation(name, "must be one line without control characters"))
+    return text
 
 
 def _number(name: str, default: int, smallest: int, largest: int) -> int:

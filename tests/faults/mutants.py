@@ -256,7 +256,7 @@ MUTANTS = [
         "client.py",
         'body = body.replace(written, b"***")',
         "body = body.replace(written, written)",
-        f"{HOSTILE_WORDS} -k plain",
+        "tests/wire/test_client_on_the_wire.py -k quotes_our_token",
     ),
     Mutant(
         "the reason of a dead letter holds the photo",

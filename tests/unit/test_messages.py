@@ -864,6 +864,9 @@ def test_a_number_that_is_no_amount_is_refused(number, path, rule, rules):
         ('{"reference": "\\ud800canary"}', "holds half of a surrogate pair in a text"),
         ('{"\\udc00canary": 1}', "holds half of a surrogate pair in a text"),
         ('{"reference": "\ud800canary"}', "holds half of a surrogate pair in a text"),
+        ('{"body": "canary\\ufffe"}', "holds U+FFFE or U+FFFF in a text, which no queue carries"),
+        ('{"\uffffcanary": 1}', "holds U+FFFE or U+FFFF in a text, which no queue carries"),
+        pytest.param(f"[{'{},' * 100_000}{{}}]", "holds more than 100000 lists and objects", id="too many"),
     ],
 )
 def test_what_is_no_json_object_is_refused(kind, text, rule, rules):

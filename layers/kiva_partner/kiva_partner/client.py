@@ -34,7 +34,9 @@ from .strict_json import encode
 from .tokens import ANSWER_SECONDS, TokenProvider
 
 MAX_ANSWER_BYTES = 1_000_000
-MAX_LOANS_ANSWER_BYTES = 20_000_000
+MAX_LOANS_ANSWER_BYTES = 4_000_000
+"""13 kB for each of a page's loans, which have about one. It may unfold to fifty times as much."""
+
 MAX_WORDING = 2000
 """Characters of a text of Kiva's that are looked at."""
 
@@ -477,11 +479,16 @@ def _cause(error: requests.RequestException) -> str:
 
 
 def _read(response: requests.Response, limit: int) -> bytes:
+    """The whole body. Raises OutcomeUnknown when it breaks off or is longer than `limit` bytes."""
+    status = response.status_code
     body = bytearray()
-    for chunk in response.iter_content(65_536):
-        body += chunk
-        if len(body) > limit:
-            raise OutcomeUnknown("Kiva's answer is larger than any real one", status=response.status_code)
+    try:
+        for chunk in response.iter_content(65_536):
+            body += chunk
+            if len(body) > limit:
+                raise OutcomeUnknown("Kiva's answer is larger than any real one", status=status)
+    except (requests.RequestException, ValueError) as error:  # ValueError: a chunk of negative length
+        raise OutcomeUnknown(f"Kiva's answer broke off: {type(error).__name__}", status=status) from None
     return bytes(body)
 
 
@@ -505,8 +512,6 @@ def _answer_of(response: requests.Response, limit: int) -> dict[str, Any]:
     status = response.status_code
     try:
         answer = _in_snake_case(msgspec.json.decode(_without_token(_read(response, limit), response)))
-    except requests.RequestException as error:
-        raise OutcomeUnknown(f"Kiva's answer broke off: {type(error).__name__}", status=status) from None
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise OutcomeUnknown("Kiva's answer is not JSON", status=status) from None
     # Kiva's own library types some answers as a list of the object.

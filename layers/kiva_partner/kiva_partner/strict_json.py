@@ -13,6 +13,9 @@ from .errors import InvalidMessage, Violation
 MAX_DIGITS = 18
 """Of a whole number. Longer ones cost quadratic time to convert, and nothing here needs them."""
 
+MAX_PARTS = 100_000
+"""Lists and objects in a document: twenty times as many as the longest report of repayments has. Each takes 64 bytes at
+least where its text takes three."""
 
 MAX_COMBINING = 30
 """In a row (UAX #15 §12, "Stream-Safe Text Format"). Putting a run of them into order takes quadratic time: a message
@@ -36,6 +39,8 @@ def decode(body: str) -> object:
     Raises:
         InvalidMessage: for anything else.
     """
+    if body.count("{") + body.count("[") > MAX_PARTS:
+        raise InvalidMessage(Violation("$", f"holds more than {MAX_PARTS} lists and objects"))
     try:
         document = json.loads(
             body, object_pairs_hook=_unique_names, parse_float=Decimal, parse_int=_int, parse_constant=_no_constant
@@ -77,6 +82,8 @@ def _tidy(value: object) -> object:
                     value.encode()
                 except UnicodeEncodeError:
                     raise InvalidMessage(Violation("$", "holds half of a surrogate pair in a text")) from None
+                if "\ufffe" in value or "\uffff" in value:
+                    raise InvalidMessage(Violation("$", "holds U+FFFE or U+FFFF in a text, which no queue carries"))
                 _limit_combining(value)
                 return unicodedata.normalize("NFC", value)
             return value
