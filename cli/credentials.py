@@ -28,16 +28,19 @@ def main() -> int:
     except (CannotStore, NoSuchStack) as error:
         print(error, file=sys.stderr)
         return 1
-    except (ClientError, BotoCoreError) as error:
-        # Its text names the call and AWS's reason, and repeats no argument.
-        print(f"Nothing was stored. AWS says: {error}", file=sys.stderr)
+    except (ClientError, BotoCoreError) as error:  # nothing was typed yet that it could repeat
+        print(f"Nothing was asked. AWS says: {error}", file=sys.stderr)
         return 1
     print(f"Stored in {arn}. The next token request uses them; check it with GET /config/themes.")
     return 0
 
 
 def store(stack: str, client: Clients, ask: Callable[[str], str]) -> str:
-    """Ask for both values and write them; gives the secret's ARN. Raises CannotStore when one is empty."""
+    """Ask for both values and write them; gives the secret's ARN.
+
+    Raises:
+        CannotStore: one is empty, or AWS does not take them.
+    """
     arn, environment, partner = outputs_of(stack, client, "CredentialsSecretArn", "KivaEnvironment", "KivaPartnerId")
     print(f"PA2 > Account > API Access shows both, for partner {partner} at Kiva's {environment}.")
     print(f"They go into the secret of the stack {stack}.")
@@ -46,7 +49,12 @@ def store(stack: str, client: Clients, ask: Callable[[str], str]) -> str:
         raise CannotStore("Nothing was stored: both values are needed.")
     # The functions refuse credentials that were stored for another stage or partner.
     values |= {"environment": environment, "partner_id": partner}
-    client("secretsmanager").put_secret_value(SecretId=arn, SecretString=json.dumps(values))
+    try:
+        client("secretsmanager").put_secret_value(SecretId=arn, SecretString=json.dumps(values))
+    except ClientError as error:  # told by its code, for a text may repeat what it is about
+        raise CannotStore(f"Nothing was stored. AWS says {error.response['Error']['Code']} to {arn}.") from None
+    except BotoCoreError as error:
+        raise CannotStore(f"Nothing was stored: {type(error).__name__} on the way to AWS.") from None
     return arn
 
 

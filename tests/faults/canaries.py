@@ -101,6 +101,12 @@ def repayments(loan=LOAN, **fields):
 MESSAGES = {Kind.LOAN_DRAFT: draft, Kind.JOURNAL_UPDATE: journals, Kind.REPAYMENT: repayments}
 
 
+def planted(kind):
+    """The names of those that a case of this kind holds: in its message, in the bucket, in what is secret."""
+    secret = {"client id", "client secret", "token of the store", "new token"}
+    return secret | found(json.dumps(MESSAGES[kind]())) | ({"photo"} if kind is Kind.LOAN_DRAFT else set())
+
+
 # --- the detector -----------------------------------------------------------------------------------------------------
 
 RUN = 12

@@ -12,13 +12,13 @@ import time_machine
 
 from faults import aws
 from faults.bookkeeping_kiva import BookkeepingKiva
-from faults.canaries import CANARIES, PHOTO, PHOTO_KEY
+from faults.canaries import CANARIES, PHOTO, PHOTO_KEY, planted
 from faults.environment import Environment
 from faults.extent import WHOLE
 from faults.kiva_stub import BUCKET_URL, Certificates, KivaStub
 from faults.plain_kiva import PlainKiva
 from faults.stage import Stage
-from faults.stand import Books, Search, Surface, World
+from faults.stand import Books, Search, World
 from kiva_partner import runtime
 
 
@@ -77,10 +77,13 @@ def pytest_terminal_summary(terminalreporter, config):
             row.format(name, line.cases, line.lost, line.doubled, line.wrong, f"{line.seconds:.0f}")
         )
     if search := config.stash.get(SEARCH, None):
-        terminalreporter.write_line(
-            f"Canaries: {len(CANARIES)} values went through {search.cases} cases, and were seen in {search.seen}."
-        )
-        terminalreporter.write_line(f"Looked for, plain, encoded and in part, in {', '.join(Surface)}.")
+        terminalreporter.write_line(f"\nCanaries: {len(CANARIES)} values, looked for plain, encoded and in part")
+        row = f"{{:<{width}}}{{:>8}}{{:>8}}{{:>8}}"
+        terminalreporter.write_line(row.format("", "Values", "Cases", "Seen in"))
+        for kind, cases in sorted(search.cases.items()):
+            terminalreporter.write_line(row.format(kind, len(planted(kind)), cases, search.seen[kind]))
+        searched = (f"{count} of {surface}" for surface, count in sorted(search.texts.items()))
+        terminalreporter.write_line(f"Texts that were searched: {', '.join(searched)}.")
 
 
 # --- for the tests that need processes and a DynamoDB that is atomic under a race -----------------------------------

@@ -6,6 +6,7 @@ The real handlers in this process; Kiva and the payload bucket on sockets; time 
 import json
 import time
 import traceback
+from collections import Counter
 from contextlib import contextmanager
 from copy import replace
 from dataclasses import dataclass, field
@@ -237,14 +238,11 @@ def unknown(world, act):
 
 @dataclass
 class Search:
-    """How many cases were searched for canaries, and in how many one was seen."""
+    """How many cases were searched for canaries, by kind; in how many one was seen; and how many texts, by surface."""
 
-    cases: int = 0
-    seen: int = 0
-
-    def add(self, *, seen):
-        self.cases += 1
-        self.seen += seen
+    cases: Counter[Kind] = field(default_factory=Counter)
+    seen: Counter[Kind] = field(default_factory=Counter)
+    texts: Counter[Surface] = field(default_factory=Counter)
 
 
 @dataclass
@@ -300,13 +298,15 @@ class Books:
         self.caplog.clear()
         self.world.said.clear()
         for surface, together in groupby(sorted(texts), itemgetter(0)):
-            lines = [text for _, text in together]
+            lines = [text for _, text in together if text]
+            self.search.texts[surface] += len(lines)
             if found("\n".join(lines)):
                 self.seen += [f"{surface}: {', '.join(sorted(found(line)))} in {line}" for line in lines if found(line)]
 
     def close(self, line):
         line.add(lost=bool(self.lost), doubled=bool(self.doubled), wrong=bool(self.wrong))
-        self.search.add(seen=bool(self.seen))
+        self.search.cases[self.world.kind] += 1
+        self.search.seen[self.world.kind] += bool(self.seen)
         complaints = self.lost + self.doubled + self.wrong + self.seen
         assert not complaints, "\n".join(complaints)
 

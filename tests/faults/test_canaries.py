@@ -9,7 +9,7 @@ from itertools import product
 from urllib.parse import quote
 
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import ClientError, EndpointConnectionError, ParamValidationError
 
 from cli import credentials, redrive
 from faults.canaries import (
@@ -299,8 +299,10 @@ ERRORS = [
             ("ResourceNotFoundException", "Secrets Manager can't find the specified secret."),
             ("EncryptionFailure", "Secrets Manager can't encrypt the protected secret text"),
             ("LimitExceededException", "You have reached the limit"),
+            ("ValidationException", f"Value '{CLIENT_ID}:{CLIENT_SECRET}' at 'secretString' is too strange"),
         )
     ),
+    ParamValidationError(report=f"Invalid type for parameter SecretString, value: {CLIENT_SECRET!r}"),
     EndpointConnectionError(endpoint_url="https://secretsmanager.us-east-1.amazonaws.com/"),
 ]
 

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from faults.canaries import CANARIES, ENCODINGS, MESSAGES, RUN, draft, found
-from kiva_partner.messages import parse
+from faults.canaries import CANARIES, ENCODINGS, MESSAGES, RUN, draft, found, planted
+from kiva_partner.messages import Kind, parse
 
 TEXTS = {name: value if isinstance(value, str) else b64encode(value).decode() for name, value in CANARIES.items()}
 """A photo travels in base64."""
@@ -75,8 +75,13 @@ def test_nothing_is_found_in_what_is_innocent(innocent):
 @pytest.mark.parametrize("kind", MESSAGES)
 def test_the_messages_that_hold_them_are_valid_and_what_they_become_is_found(kind, rules):
     (submission,) = parse(kind, json.dumps(MESSAGES[kind]()), rules).submissions
-    planted = {name for name, text in TEXTS.items() if json.dumps(text)[1:-1] in json.dumps(MESSAGES[kind]())}
-    assert found(repr(submission)) == planted
+    held = {name for name, text in TEXTS.items() if json.dumps(text)[1:-1] in json.dumps(MESSAGES[kind]())}
+    assert found(repr(submission)) == held
+    assert held < planted(kind)
+
+
+def test_each_is_planted_for_one_kind_at_least():
+    assert set.union(*map(planted, Kind)) == CANARIES.keys()
 
 
 def test_every_borrowers_text_of_a_draft_is_planted():
