@@ -18,6 +18,7 @@ from kiva_partner.messages import Kind
 
 CLIENT_ID = 'Partner&App+77=/é"Kd31'
 CLIENT_SECRET = 'sEcr&t+Qz=91/é"WmTx8vB'
+PREVIOUS_SECRET = 'pRev&s+Hj=64/é"RkNf2yC'
 STORED_TOKEN = "St0red-Tok/en+Vq8_ZrLm.Wd~Kp31Jx=="
 NEW_TOKEN = "Fre5h-Tok/en+Ht5_YbNc.Ge~Rw86Us=="
 """A header can carry it, and as it is too short to look like a key, nothing but its value gives it away."""
@@ -41,6 +42,7 @@ PHOTO_KEY = "photos/Kerubo-Moraa-Gesare.png"
 CANARIES = {
     "client id": CLIENT_ID,
     "client secret": CLIENT_SECRET,
+    "client secret before it": PREVIOUS_SECRET,
     "token of the store": STORED_TOKEN,
     "new token": NEW_TOKEN,
     "first name": FIRST_NAME,
@@ -103,7 +105,7 @@ MESSAGES = {Kind.LOAN_DRAFT: draft, Kind.JOURNAL_UPDATE: journals, Kind.REPAYMEN
 
 def planted(kind):
     """The names of those that a case of this kind holds: in its message, in the bucket, in what is secret."""
-    secret = {"client id", "client secret", "token of the store", "new token"}
+    secret = {"client id", "client secret", "client secret before it", "token of the store", "new token"}
     return secret | found(json.dumps(MESSAGES[kind]())) | ({"photo"} if kind is Kind.LOAN_DRAFT else set())
 
 

@@ -318,6 +318,7 @@ STATUSES = [
             with_status(status, processed=False),
             once=once,
             unauthorised=True,
+            token=ACCEPTED if once else WAITS,  # with the secret before
             post=ACCEPTED if once else RETRY,
             probe=ACCEPTED,
             search=ACCEPTED if once else UNKNOWN,

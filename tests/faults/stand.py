@@ -21,7 +21,7 @@ from botocore.config import Config
 
 from deployment import ENVIRONMENT, FUNCTIONS, TABLE, credentials
 from fakes import Context
-from faults.canaries import CLIENT_ID, CLIENT_SECRET, LOAN, MESSAGES, PHOTO_KEY, STORED_TOKEN, found
+from faults.canaries import CLIENT_ID, CLIENT_SECRET, LOAN, MESSAGES, PHOTO_KEY, PREVIOUS_SECRET, STORED_TOKEN, found
 from faults.faults import Fate, Fault, close_unread
 from faults.in_process import DynamoDb
 from faults.kiva_stub import GET, IMAGE, POST, TOKEN
@@ -81,7 +81,8 @@ class World:
         self._source = EventSource(self.queue, lambda event: self._handler(event, Context()))
         self._table = DynamoDb()
         secrets = Secrets()
-        secrets.put_secret_value(SecretId="credentials", SecretString=credentials(CLIENT_SECRET, client_id=CLIENT_ID))
+        for secret in (PREVIOUS_SECRET, CLIENT_SECRET):
+            secrets.put_secret_value(SecretId="credentials", SecretString=credentials(secret, client_id=CLIENT_ID))
         self._aws_session = aws_session
         self.said = []
         self._clients = {

@@ -13,6 +13,7 @@ from faults.canaries import (
     LOAN,
     MESSAGES,
     PHOTO,
+    PREVIOUS_SECRET,
     STORED_TOKEN,
     found,
 )
@@ -180,7 +181,9 @@ def test_the_ids_of_a_loan_that_is_found_are_ids(name, text, kind, world, books,
 
 @pytest.mark.parametrize("kind", [Kind.REPAYMENT])
 @pytest.mark.parametrize("field", ["scope", "token_type", "partnerId", "expires_in", "access_token", "error"])
-@pytest.mark.parametrize("text", [CLIENT_ID, CLIENT_SECRET], ids=["client id", "client secret"])
+@pytest.mark.parametrize(
+    "text", [CLIENT_ID, CLIENT_SECRET, PREVIOUS_SECRET], ids=["client id", "client secret", "the one before it"]
+)
 def test_what_the_token_service_says_is_told_without_the_credentials(field, text, kind, world, books, tally):
     with tally("Hostile words") as line:
         for status in (b"200 OK", b"400 No", b"500 Oh"):
