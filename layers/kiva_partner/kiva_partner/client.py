@@ -329,8 +329,10 @@ def post_form(
         try:
             with http.post(url, data=form, timeout=timeout, allow_redirects=False, stream=True) as response:
                 return response.status_code, _read(response, MAX_ANSWER_BYTES)
-        except (requests.RequestException, OutcomeUnknown) as error:
+        except requests.RequestException as error:
             raise NotSent(f"Kiva's token service does not answer: {type(error).__name__}") from None
+        except OutcomeUnknown as error:
+            raise NotSent(f"Kiva's token service does not answer well: {error}") from None
 
 
 @contextmanager
