@@ -19,7 +19,7 @@ _TEXT_FIELDS = frozenset(
 
 _PART = r"""(?sx)
     (?P<hidden> data:\S+ | [A-Za-z0-9+/=_-]{48,}                          # a photo, whole or in part; a key
-      | \\+ (?: u[0-9A-Fa-f]{4} | x[0-9A-Fa-f]{2} | [A-Za-z0-9] )         # what JSON, Python,
+      | \\{1,8} (?: u[0-9A-Fa-f]{4} | x[0-9A-Fa-f]{2} | [A-Za-z0-9] )     # what JSON, Python,
       | % [0-9A-Fa-f]{2} | & \#? \w{1,8} ; )                              # URLs and HTML make of other characters
   | (?P<shown> \b [0-9A-Fa-f]{8} (?: -[0-9A-Fa-f]{4} ){3} -[0-9A-Fa-f]{12} \b   # Kiva's own id of something
       | [ .,:;!?'"()[\]/\#%&+=@$_-] )
