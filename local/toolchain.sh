@@ -54,7 +54,7 @@ build() {
     .venvs/uv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
   else
     .venvs/uv/bin/uv venv --quiet --python "$python" ".venvs/$name"
-    .venvs/uv/bin/uv pip sync --quiet --require-hashes \
+    .venvs/uv/bin/uv pip sync --quiet --require-hashes --compile-bytecode \
       --python ".venvs/$name/bin/python" "requirements/$name.txt"
   fi
   cp "requirements/$name.txt" ".venvs/$name/installed.txt"

@@ -75,8 +75,9 @@ class KivaRelay:
 
         name = f"{settings.ledger_scope}#lease#token"
         lease = self._tokens.Lease(runtime.aws("dynamodb"), settings.ledger_table, name, clock)
+        credentials = self._tokens.CredentialsSecret(runtime.aws("secretsmanager"), settings)
         return self._tokens.TokenProvider(
-            settings, runtime._token_store(), lease, runtime._credentials, ask, clock=clock, sleep=sleep
+            settings, runtime._token_store(), lease, credentials.versions, ask, clock=clock, sleep=sleep
         )
 
     def get(self, holder):
