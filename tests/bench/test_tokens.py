@@ -37,5 +37,5 @@ def on(tmp_path_factory):
 )
 def test_kiva_is_asked_for_a_token_as_often_as_it_must_be(on, scenario, told):
     requests, seen = tokens._play(on, on.ours, scenario, **told)
-    assert requests == (2 if scenario == "day" else 1)
+    assert requests == (3 if scenario == "day" else 1)
     assert not seen.get("waits")
