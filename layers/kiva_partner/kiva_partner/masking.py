@@ -51,7 +51,10 @@ _COMMON = frozenset(
 
 
 def masked(text: str, contents: Iterable[Any]) -> str:
-    """Kiva's wording as it may be shown, beside contents that it may quote: on one line, 256 characters at most."""
+    """Kiva's wording as it may be shown, beside contents that it may quote: on one line, 256 characters at most.
+
+    The client cuts wordings; one of a megabyte could hold a function for minutes here, as in `strict_json`.
+    """
     told = _Told(contents)
     parts = (_shown(part, told) for part in re.finditer(_PART, unicodedata.normalize("NFC", text)))
     return re.sub(rf"{HIDDEN}(?:[\W_]*{HIDDEN})+", HIDDEN, "".join(parts))[:SHOWN_CHARACTERS]
