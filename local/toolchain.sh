@@ -54,6 +54,7 @@ build() {
     .venvs/uv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
   else
     .venvs/uv/bin/uv venv --quiet --python "$python" ".venvs/$name"
+    # Compiled, as Lambda's own packages are: where Python may write no .pyc, each start would compile them again.
     .venvs/uv/bin/uv pip sync --quiet --require-hashes --compile-bytecode \
       --python ".venvs/$name/bin/python" "requirements/$name.txt"
   fi
