@@ -75,7 +75,7 @@ setup() {
 pins() {
   local input
   # The layer first: the development environment is constrained by what the layer ships.
-  for input in layers/kiva_partner/requirements.in requirements/{uv,runtime,local,sam,scanners,checkov,dev}.in; do
+  for input in layers/kiva_partner/requirements.in requirements/{uv,runtime,local,sam,scanners,checkov,aws,dev}.in; do
     say "$input"
     .venvs/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.13 --generate-hashes \
       --no-header --no-annotate "$input" -o "${input%.in}.txt"
@@ -90,7 +90,7 @@ fi
 case "${1:-}" in
   setup)
     shift
-    if [ $# -eq 0 ]; then set -- dev local sam runtime scanners checkov; fi
+    if [ $# -eq 0 ]; then set -- dev local sam runtime scanners checkov aws; fi
     setup "$@"
     ;;
   pins) setup && pins ;;
