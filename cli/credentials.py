@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cli.stacks import Clients, NoSuchStack, outputs_of, stack_of
+from cli.stacks import NoSuchStack, StackOfStage, stack_of
 
 
 class CannotStore(Exception):
@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("stage", help="an environment of samconfig.toml: local, stage or prod")
     stage = parser.parse_args().stage
     try:
-        arn = store(*stack_of(stage), getpass.getpass)
+        arn = store(stack_of(stage), getpass.getpass)
     except (CannotStore, NoSuchStack) as error:
         print(error, file=sys.stderr)
         return 1
@@ -35,22 +35,22 @@ def main() -> int:
     return 0
 
 
-def store(stack: str, client: Clients, ask: Callable[[str], str]) -> str:
+def store(stack: StackOfStage, ask: Callable[[str], str]) -> str:
     """Ask for both values and write them; gives the secret's ARN.
 
     Raises:
         CannotStore: one is empty, or AWS does not take them.
     """
-    arn, environment, partner = outputs_of(stack, client, "CredentialsSecretArn", "KivaEnvironment", "KivaPartnerId")
+    arn, environment, partner = map(stack.output, ("CredentialsSecretArn", "KivaEnvironment", "KivaPartnerId"))
     print(f"PA2 > Account > API Access shows both, for partner {partner} at Kiva's {environment}.")
-    print(f"They go into the secret of the stack {stack}.")
+    print(f"They go into the secret of the stack {stack.name}.")
     values = {name: ask(f"{name} (not shown): ").strip() for name in ("client_id", "client_secret")}
     if not all(values.values()):
         raise CannotStore("Nothing was stored: both values are needed.")
     # The functions refuse credentials that were stored for another stage or partner.
     values |= {"environment": environment, "partner_id": partner}
     try:
-        client("secretsmanager").put_secret_value(SecretId=arn, SecretString=json.dumps(values))
+        stack.client("secretsmanager").put_secret_value(SecretId=arn, SecretString=json.dumps(values))
     except ClientError as error:  # told by its code, for a text may repeat what it is about
         raise CannotStore(f"Nothing was stored. AWS says {error.response['Error']['Code']} to {arn}.") from None
     except BotoCoreError as error:

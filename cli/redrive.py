@@ -13,8 +13,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cli.stacks import Clients, NoSuchStack, outputs_of, stack_of
-from local.stack import KINDS
+from cli.stacks import KINDS, NoSuchStack, StackOfStage, stack_of
 
 HIDDEN_SECONDS = 900
 """How long a letter that is left stays out of the way of the others."""
@@ -45,8 +44,7 @@ def main() -> int:
     chosen = parser.parse_args()
     moved = left = 0
     try:
-        stack, client = stack_of(chosen.stage)
-        for letter in redrive(stack, client, chosen.kind, chosen.max):
+        for letter in redrive(stack_of(chosen.stage), chosen.kind, chosen.max):
             print(letter)
             moved, left = moved + (not letter.left), left + bool(letter.left)
     except NoSuchStack as error:
@@ -62,10 +60,10 @@ def main() -> int:
     return 0
 
 
-def redrive(stack: str, client: Clients, kind: str, limit: int | None = None) -> Iterator[Letter]:
+def redrive(stack: StackOfStage, kind: str, limit: int | None = None) -> Iterator[Letter]:
     """Move dead letters of a kind back into its queue, one for each letter that is asked for; some may be left."""
-    queue, dead_letters = outputs_of(stack, client, f"{KINDS[kind]}QueueUrl", f"{KINDS[kind]}DeadLetterQueueUrl")
-    sqs = client("sqs")
+    queue, dead_letters = (stack.output(f"{KINDS[kind]}{which}Url") for which in ("Queue", "DeadLetterQueue"))
+    sqs = stack.client("sqs")
     sent: set[str] = set()
     hidden: list[str] = []
     try:

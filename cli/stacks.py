@@ -1,32 +1,102 @@
 """Where the stack of a stage is: its name and region from samconfig.toml, and what it says about itself."""
 
+import json
 import tomllib
-from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import boto3
+from botocore.config import Config
+from botocore.exceptions import NoCredentialsError
 
-from local.stack import attach
+from cli.relay_api import RelayApi
 
-SAMCONFIG = Path(__file__).parents[1] / "samconfig.toml"
+KINDS: Final = {"loan_draft": "LoanDrafts", "journal_update": "JournalUpdates", "repayment": "Repayments"}
+"""Kind of submission -> the prefix of its logical ids in the template."""
 
-Clients = Callable[[str], Any]
-"""A boto3 client by the name of its service."""
+CHECKOUT: Final = Path(__file__).parents[1]
 
 
 class NoSuchStack(Exception):
     """The stack cannot be used; the message says why and what to do."""
 
 
-def stack_of(stage: str) -> tuple[str, Clients]:
-    """Name of a stage's stack, and a way to its services: for `local` to those that `make up` keeps running."""
-    name, region = find(stage, SAMCONFIG.read_text())
+@dataclass(frozen=True)
+class StackOfStage:
+    """A deployed stack, looked at with the operator's own AWS credentials.
+
+    `local_api` is where the API of the stack on this machine answers; empty for a stack in AWS.
+    """
+
+    name: str
+    session: boto3.Session
+    endpoint: str | None = None
+    local_api: str = ""
+
+    def client(self, service: str) -> Any:
+        """A boto3 client of the account that the stack is in."""
+        config = Config(proxies={}) if self.endpoint else None
+        return self.session.client(service, endpoint_url=self.endpoint, config=config)
+
+    @cached_property
+    def outputs(self) -> dict[str, str]:
+        """What the stack says about itself."""
+        return {each["OutputKey"]: each["OutputValue"] for each in self._described.get("Outputs", [])}
+
+    @cached_property
+    def parameters(self) -> dict[str, str]:
+        """What it was deployed with."""
+        return {each["ParameterKey"]: each["ParameterValue"] for each in self._described.get("Parameters", [])}
+
+    @property
+    def api(self) -> RelayApi:
+        """The relay's API. Raises NoSuchStack when there are no credentials to sign with."""
+        credentials = self.session.get_credentials()
+        if credentials is None:
+            raise NoSuchStack("There are no AWS credentials to sign with; log in first (for example: aws sso login).")
+        return RelayApi(self.local_api or self.output("ApiUrl"), credentials, self.session.region_name)
+
+    def output(self, name: str) -> str:
+        """One of the outputs. Raises NoSuchStack when this version of the stack has none of that name."""
+        if name not in self.outputs:
+            raise NoSuchStack(f"The stack {self.name} has no output {name}; deploy this version of it first.")
+        return self.outputs[name]
+
+    @cached_property
+    def _described(self) -> dict[str, Any]:
+        try:
+            stack: dict[str, Any] = self.client("cloudformation").describe_stacks(StackName=self.name)["Stacks"][0]
+        except NoCredentialsError:
+            raise NoSuchStack("There are no AWS credentials; log in first (for example: aws sso login).") from None
+        return stack
+
+
+def stack_of(stage: str, folder: Path = CHECKOUT) -> StackOfStage:
+    """The stack of a stage, by the samconfig.toml in `folder`; for `local` the one that `make up` keeps running.
+
+    Raises:
+        NoSuchStack: there is no such stage, or nothing runs on this machine.
+    """
+    try:
+        samconfig = (folder / "samconfig.toml").read_text()
+    except FileNotFoundError:
+        raise NoSuchStack(f"There is no samconfig.toml in {folder}; go to where kiva-relay was checked out.") from None
+    name, region = find(stage, samconfig)
     if stage != "local":
-        return name, boto3.Session(region_name=region).client
-    if stack := attach():
-        return name, stack.client
-    raise NoSuchStack("No stack is running on this machine. Start one: make up")
+        return StackOfStage(name, boto3.Session(region_name=region))
+    try:
+        running = json.loads((folder / ".local" / "stack" / "stack.json").read_text())
+    except FileNotFoundError:
+        raise NoSuchStack("No stack is running on this machine. Start one: make up") from None
+    return local_stack(name, running["endpoint"], running["api"], region)
+
+
+def local_stack(name: str, endpoint: str, api: str, region: str) -> StackOfStage:
+    """The stack in an imitation of AWS on this machine, whose account's owner is called `test`."""
+    owner = boto3.Session("test", "test", region_name=region)
+    return StackOfStage(name, owner, endpoint, api)
 
 
 def find(stage: str, samconfig: str) -> tuple[str, str]:
@@ -37,12 +107,3 @@ def find(stage: str, samconfig: str) -> tuple[str, str]:
     except KeyError:
         known = ", ".join(name for name, section in config.items() if isinstance(section, dict) and "deploy" in section)
         raise NoSuchStack(f"samconfig.toml has no environment {stage!r}; it has {known}") from None
-
-
-def outputs_of(stack: str, client: Clients, *names: str) -> list[str]:
-    """What the stack's outputs of these names say. Raises NoSuchStack when one is missing."""
-    outputs = client("cloudformation").describe_stacks(StackName=stack)["Stacks"][0].get("Outputs", [])
-    values: dict[str, str] = {each["OutputKey"]: each["OutputValue"] for each in outputs}
-    if missing := next((name for name in names if name not in values), None):
-        raise NoSuchStack(f"The stack {stack} has no output {missing}; deploy this version of it first.")
-    return [values[name] for name in names]

@@ -33,6 +33,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
+from cli.stacks import KINDS
 from local import processes
 from local.processes import StackError, free_port
 
@@ -48,8 +49,6 @@ SANDBOX_CREDENTIALS: Final = {"client_id": "sandbox-client", "client_secret": "s
 PARTNER_ID: Final = "9001"
 """As samconfig.toml has it, and the imitation of Kiva."""
 SANDBOX_AUDIENCE: Final = "https://partner-api-stage.dk1.kiva.org"
-KINDS: Final = {"loan_draft": "LoanDrafts", "journal_update": "JournalUpdates", "repayment": "Repayments"}
-"""Kind of submission -> the prefix of its logical ids in the template."""
 
 # What Powertools adds to every line.
 _ALWAYS_LOGGED: Final = frozenset(
