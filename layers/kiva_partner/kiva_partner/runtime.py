@@ -32,6 +32,8 @@ from .tokens import CredentialsSecret, Lease, ParameterStore, SecretsManagerStor
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from .outcomes import Outcomes
+
 AWS_CONFIG = Config(
     connect_timeout=3,
     read_timeout=10,
@@ -103,6 +105,14 @@ def decisions() -> Decisions:
 def housekeeping() -> Housekeeping:
     """What nobody should have to remember."""
     return Housekeeping(settings(), ledger(), client(), payloads(), decisions(), aws("sqs"), telemetry())
+
+
+@cache
+def outcomes() -> "Outcomes":
+    """What the ledger's stream tells others."""
+    from .outcomes import Outcomes  # noqa: PLC0415 one function needs it, and five start without
+
+    return Outcomes(settings(), aws("events"), aws("sqs"), telemetry())
 
 
 @cache

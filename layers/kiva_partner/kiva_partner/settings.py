@@ -65,6 +65,7 @@ class Settings(Struct, frozen=True):
     dead_letter_queue_url: str
     unknown_policies: Mapping[str, UnknownPolicy]
     queue_urls: Mapping[str, str]
+    event_bus: str
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
@@ -97,12 +98,14 @@ class Settings(Struct, frozen=True):
                 amount_mode=AmountMode(reader.one_of("REPAYMENT_AMOUNT_MODE", *AmountMode)),
                 max_image_bytes=reader.number("MAX_IMAGE_BYTES"),
             ),
-            # Only the functions that stand behind a queue have these two.
+            # Only the functions that stand behind a queue have these two, and the one behind the stream the second.
             queue_url=environment.get("QUEUE_URL", ""),
             dead_letter_queue_url=environment.get("DEAD_LETTER_QUEUE_URL", ""),
             # Only housekeeping has these, for each kind.
             unknown_policies={kind: reader.policy(f"{kind.upper()}_UNKNOWN_POLICY") for kind in KINDS},
             queue_urls={kind: environment.get(f"{kind.upper()}_QUEUE_URL", "") for kind in KINDS},
+            # Only the function behind the stream has it.
+            event_bus=environment.get("EVENT_BUS", ""),
         )
         mistakes = reader.mistakes or list(_contradictions(settings, environment))
         if mistakes:
