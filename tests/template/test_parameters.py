@@ -146,6 +146,7 @@ def test_every_function_gets_exactly_the_variables_that_settings_reads():
     functions = of_type(translate(read()), "AWS::Lambda::Function")
     own = {name: {"QUEUE_URL", "DEAD_LETTER_QUEUE_URL"} for name in QUEUE_FUNCTIONS}
     own["HousekeepingFunction"] = HOUSEKEEPING
+    own["OutcomesFunction"] = {"EVENT_BUS", "DEAD_LETTER_QUEUE_URL"}
     for name, function in functions.items():
         assert function["Environment"]["Variables"].keys() == EVERY_FUNCTION | own.get(name, set()), name
 
@@ -167,11 +168,13 @@ def as_run(function, parameters):
 
 
 @pytest.mark.parametrize("parameters", [STAGE, SANDBOX, PRODUCTION | {"KivaProductionConfirmed": "yes"}])
-@pytest.mark.parametrize("function", [*QUEUE_FUNCTIONS, "ConsoleFunction", "HousekeepingFunction"])
+@pytest.mark.parametrize("function", [*QUEUE_FUNCTIONS, "ConsoleFunction", "HousekeepingFunction", "OutcomesFunction"])
 def test_the_layer_accepts_the_settings_of_every_stage(function, parameters):
     settings = Settings.from_environment(as_run(function, parameters))
     assert settings.environment == parameters["KivaEnvironment"]
-    assert bool(settings.dead_letter_queue_url) == (function in QUEUE_FUNCTIONS)
+    assert bool(settings.queue_url) == (function in QUEUE_FUNCTIONS)
+    assert bool(settings.dead_letter_queue_url) == (function in {*QUEUE_FUNCTIONS, "OutcomesFunction"})
+    assert bool(settings.event_bus) == (function == "OutcomesFunction")
 
 
 def test_the_lease_that_the_layer_takes_is_one_that_the_policy_allows(monkeypatch):

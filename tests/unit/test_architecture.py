@@ -15,7 +15,9 @@ ORDER = (
     {"ledger", "client", "payloads", "breaker"},
     {"relay", "decisions"},
     {"telemetry", "openapi"},
-    {"api", "queues", "housekeeping", "outcomes"},
+    {"api", "queues", "housekeeping", "checks"},
+    {"waiting"},
+    {"outcomes"},
     {"runtime"},
 )
 RANK = {module: rank for rank, modules in enumerate(ORDER) for module in modules}

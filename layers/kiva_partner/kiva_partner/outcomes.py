@@ -1,4 +1,4 @@
-"""Outcomes as events: what has settled goes from the ledger's stream to an EventBridge bus, for whoever wants to know.
+"""Outcomes as events: what has settled goes from the ledger's stream to an EventBridge bus, and a digest each morning.
 
 From the stream, and not from the sender's last line: DynamoDB puts every change into it and keeps it for 24 hours, so
 an outcome is told also when its sender died right after writing it down. A record may come twice, with the same id.
@@ -8,8 +8,9 @@ Sources: Amazon DynamoDB Developer Guide, "Change data capture for DynamoDB Stre
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from itertools import batched
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,10 +18,11 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from .errors import where
-from .ledger import Row, State, row_of
+from .ledger import Ledger, Row, State, row_of
 from .messages import Kind
 from .settings import Settings
 from .telemetry import Telemetry
+from .waiting import Waiting, counts, look
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
@@ -29,6 +31,13 @@ if TYPE_CHECKING:
 
 SOURCE = "kiva-relay"
 SETTLED = "SubmissionSettled"
+DIGEST = "SubmissionDigest"
+
+DIGEST_DAYS = 60
+"""What has waited for longer is no news; `GET /waiting` shows it."""
+
+MOST_NAMED = 20
+"""Archives or uploads that a digest names one by one."""
 
 ENTRIES = 10
 """Of one PutEvents, at most."""
@@ -134,13 +143,57 @@ def _decision(before: Row | None, row: Row) -> str | UnsetType:
     return row.decisions[-1]["decision"] if decided else UNSET
 
 
+class Digest(Struct, frozen=True, kw_only=True):
+    """What waits for a person: how much of each, and the same as a text. Holds Kiva's ids and nothing of a borrower."""
+
+    version: Literal["1"]
+    environment: str
+    partner_id: str
+    waiting: dict[str, int]
+    text: str
+
+
+def text_of(waiting: Waiting) -> str:
+    """What waits, for a person to read; empty when nothing does.
+
+    One line: EventBridge hands a line's end on as the two characters that JSON writes for it.
+    """
+    return "; ".join(_parts(waiting))
+
+
+def _parts(waiting: Waiting) -> Iterator[str]:
+    if drafts := len(waiting.made[Kind.LOAN_DRAFT]):
+        yield f"{_number(drafts, 'draft')} to publish in PA2 > Loans > Drafts"
+    if archives := waiting.made[Kind.JOURNAL_UPDATE]:
+        outcomes = (made.rows[0].outcome for made in archives)
+        urls = [outcome.kiva["confirm_url"] for outcome in outcomes if outcome and "confirm_url" in outcome.kiva]
+        yield f"{_number(len(archives), 'archive')} to confirm{': ' if urls else ''}{' '.join(_named(urls))}"
+    if uploads := [made.kiva_reference for made in waiting.made[Kind.REPAYMENT]]:
+        yield f"{_number(len(uploads), 'upload')} to finalise in PA2 > Repayments: {', '.join(_named(uploads))}"
+    if calls := len(waiting.unknown):
+        yield f"{_number(calls, 'call')} to decide, of which nobody knows whether Kiva has it"
+    if rejected := len(waiting.rejected):
+        yield f"{_number(rejected, 'refused submission')} to correct"
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number > 1 else ''}"
+
+
+def _named(names: Sequence[str]) -> list[str]:
+    more = len(names) - MOST_NAMED
+    return [*names[:MOST_NAMED], *([f"and {more} more"] if more > 0 else [])]
+
+
 class Outcomes(Struct, frozen=True):
-    """What stands behind the ledger's stream."""
+    """What stands behind the ledger's stream, and behind the clock's tick of every morning."""
 
     settings: Settings
+    ledger: Ledger
     events: "Callable[[], EventBridgeClient]"
     sqs: "Callable[[], SQSClient]"
     telemetry: Telemetry
+    clock: Callable[[], float] = time.time
 
     def publish(self, records: Sequence[Record]) -> list[str]:
         """Publish what a batch tells; gives the sequence number of the record from which on it is to come again.
@@ -153,7 +206,7 @@ class Outcomes(Struct, frozen=True):
         for position, record in enumerate(records):
             try:
                 if event := settled(record, self.settings):
-                    told.append((position, self._entry(event)))
+                    told.append((position, self._entry(SETTLED, event, datetime.fromisoformat(event.at))))
             except Exception as error:  # noqa: BLE001 whatever it holds, the others must not wait for it
                 unreadable.append((position, error))
         end = self._put(told, len(records))
@@ -161,15 +214,32 @@ class Outcomes(Struct, frozen=True):
         end = self._lay_aside([(records[position], position, error) for position, error in unreadable], end)
         return [records[end]["dynamodb"]["SequenceNumber"]] if end < len(records) else []
 
-    def _entry(self, event: Settled) -> "PutEventsRequestEntryTypeDef":
+    def publish_digest(self) -> str:
+        """Publish what waits for a person, and give its text; nothing when nothing waits.
+
+        Raises:
+            ConnectionError: the bus has not taken it. (So may botocore raise an error of its own.)
+        """
+        now = datetime.fromtimestamp(self.clock(), UTC)
+        waiting = look(self.ledger, (now - timedelta(days=DIGEST_DAYS)).date())
+        text = text_of(waiting)
+        if text:
+            stage = {"environment": self.settings.environment, "partner_id": self.settings.partner_id}
+            digest = Digest(version="1", **stage, waiting=counts(waiting), text=text)
+            (taken,) = self.events().put_events(Entries=[self._entry(DIGEST, digest, now)])["Entries"]
+            if "ErrorCode" in taken:
+                raise ConnectionError(f"the bus refused the digest: {taken['ErrorCode']}")
+        return text
+
+    def _entry(self, detail_type: str, event: Settled | Digest, at: datetime) -> "PutEventsRequestEntryTypeDef":
         detail = msgspec.json.encode(event)
         if len(detail) > MAX_DETAIL_BYTES:
             raise ValueError("too large for an event")
         return {
             "EventBusName": self.settings.event_bus,
             "Source": SOURCE,
-            "DetailType": SETTLED,
-            "Time": datetime.fromisoformat(event.at),
+            "DetailType": detail_type,
+            "Time": at,
             "Detail": detail.decode(),
         }
 

@@ -109,10 +109,10 @@ def housekeeping() -> Housekeeping:
 
 @cache
 def outcomes() -> "Outcomes":
-    """What the ledger's stream tells others."""
+    """What is told to others."""
     from .outcomes import Outcomes  # noqa: PLC0415 one function needs it, and five start without
 
-    return Outcomes(settings(), aws("events"), aws("sqs"), telemetry())
+    return Outcomes(settings(), ledger(), aws("events"), aws("sqs"), telemetry())
 
 
 @cache
