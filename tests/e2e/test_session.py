@@ -25,7 +25,7 @@ def test_the_functions_run_under_awss_own_runtime_client(world):
 def test_sam_local_finds_every_functions_variables_with_this_machine_as_containers_call_it(world):
     variables = json.loads(world.state_file("env.json"))
 
-    assert len(variables) == 5
+    assert len(variables) == 6
     for each in variables.values():
         assert each["LEDGER_TABLE"] == world.stack.physical_id("LedgerTable")
         assert each["KIVA_API_BASE_URL"].startswith("http://host.docker.internal:")
