@@ -111,9 +111,7 @@ def test_the_rule_in_the_documentation_collects_what_kiva_refused(world, listene
 
 def test_the_digest_says_what_waits(world, listener, last):
     world.post("loan_draft", world.draft(), Prefer="wait")
-    function = world.stack.physical_id("OutcomesFunction")
-    answer = world.stack.client("lambda").invoke(FunctionName=function, Payload=b'{"detail-type": "Scheduled Event"}')
-    text = json.loads(answer["Payload"].read())["digest"]
+    text = world.digest()
     assert "to publish in PA2 > Loans > Drafts" in text
     last()
     digests = [event["detail"] for event in listener.events if event["detail-type"] == "SubmissionDigest"]
