@@ -20,6 +20,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
             "proved": housekeeping.prove(runtime.seconds_left(context)),
             "sent_again": housekeeping.send_again(),
             "forgotten": housekeeping.forget_settled(),
+            "catalogue": housekeeping.refresh_catalogue(runtime.seconds_left(context)),
         }
 
 
