@@ -96,6 +96,9 @@ def test_with_a_coordinator_the_digest_is_mailed_as_one_text(world):
     assert (mail["Protocol"], mail["Endpoint"]) == ("email", "wanjiku@example.org")
     mailbox = sqs.create_queue(QueueName="mailbox")["QueueUrl"]
     arn = sqs.get_queue_attributes(QueueUrl=mailbox, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    may_send = {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [may_send | {"Resource": arn}]})
+    sqs.set_queue_attributes(QueueUrl=mailbox, Attributes={"Policy": policy})
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
     world.post("loan_draft", world.draft(), Prefer="wait")
 
