@@ -41,7 +41,7 @@ class Bus:
             raise ConnectionError("canary: the endpoint is gone")
         answers = []
         for entry in Entries:
-            if json.loads(entry["Detail"])["reference"] in self.refused:
+            if json.loads(entry["Detail"]).get("reference", entry["DetailType"]) in self.refused:
                 answers.append({"ErrorCode": "ThrottlingException", "ErrorMessage": "canary"})
             else:
                 self.taken.append(entry)
@@ -77,8 +77,8 @@ def dead_letters():
 
 
 @pytest.fixture
-def outcomes(settings, bus, dead_letters):
-    return Outcomes(settings, lambda: bus, lambda: dead_letters, Telemetry({}))
+def outcomes(settings, ledger, bus, dead_letters, clock):
+    return Outcomes(settings, ledger, lambda: bus, lambda: dead_letters, Telemetry({}), clock)
 
 
 @pytest.fixture
@@ -414,6 +414,40 @@ def test_what_comes_after_the_first_that_failed_is_not_laid_aside_twice(batch, o
     bus.down = True
     assert outcomes.publish(batch) == [batch[0]["dynamodb"]["SequenceNumber"]]
     assert dead_letters.letters == []
+
+
+# --- the digest -----------------------------------------------------------------------------------------------------
+
+
+def test_a_digest_names_the_first_twenty_uploads_and_counts_the_rest(rules, settle, outcomes, bus):
+    for number in range(23):
+        settle(*repayments(rules, f"L-{number}"), kiva={"upload_id": str(90000 + number)})
+    text = outcomes.publish_digest()
+    assert text.startswith("23 uploads to finalise in PA2 > Repayments: 9")
+    assert text.endswith(", and 3 more")
+    assert text.count("900") == 20
+    assert [(it["waiting"]["uploads"], it["text"]) for it in bus.details] == [(23, text)]
+
+
+def test_an_archive_that_kiva_gave_no_url_for_is_counted_all_the_same(rules, settle, outcomes):
+    journal = {"internal_loan_id": "L-1", "internal_client_id": "C-1", "subject": "a", "body": "b"}
+    submissions = parse(Kind.JOURNAL_UPDATE, json.dumps({"journals": [journal]}), rules).submissions
+    settle(*submissions, kiva={"archive_id": "48001"})
+    assert outcomes.publish_digest() == "1 archive to confirm"
+
+
+def test_what_has_waited_for_longer_than_sixty_days_is_in_no_digest(one, settle, outcomes, clock, bus):
+    settle(one, kiva={"loan_draft_uuid": "u-1"})
+    clock.advance(62 * 86400)
+    assert outcomes.publish_digest() == ""
+    assert bus.taken == []
+
+
+def test_a_digest_that_the_bus_refuses_is_a_failed_run_which_lambda_repeats(one, settle, outcomes, bus):
+    settle(one, kiva={"loan_draft_uuid": "u-1"})
+    bus.refused = {"SubmissionDigest"}
+    with pytest.raises(ConnectionError, match="ThrottlingException"):
+        outcomes.publish_digest()
 
 
 # --- what they say --------------------------------------------------------------------------------------------------
