@@ -136,7 +136,7 @@ class Environment:
         self.decisions = Decisions(ledger, clock)
         self.ledger = ledger
         self.housekeeping = Housekeeping(
-            *(world.settings, ledger, client, payloads, self.decisions, lambda: sqs, world.telemetry, clock)
+            *(world.settings, ledger, client, payloads, self.decisions, breaker, lambda: sqs, world.telemetry, clock)
         )
         self._consumers = {
             kind: Consumer(

@@ -89,8 +89,13 @@ def intake(kind: Kind) -> Intake:
 @cache
 def relay() -> Relay:
     """The way through."""
-    breaker = Breaker(aws("dynamodb"), settings().ledger_table, settings().ledger_scope)
-    return Relay(settings(), ledger(), client(), payloads(), breaker)
+    return Relay(settings(), ledger(), client(), payloads(), breaker())
+
+
+@cache
+def breaker() -> Breaker:
+    """Whether a kind may be sent at the moment."""
+    return Breaker(aws("dynamodb"), settings().ledger_table, settings().ledger_scope)
 
 
 @cache
@@ -102,7 +107,7 @@ def decisions() -> Decisions:
 @cache
 def housekeeping() -> Housekeeping:
     """What nobody should have to remember."""
-    return Housekeeping(settings(), ledger(), client(), payloads(), decisions(), aws("sqs"), telemetry())
+    return Housekeeping(settings(), ledger(), client(), payloads(), decisions(), breaker(), aws("sqs"), telemetry())
 
 
 @cache
