@@ -110,7 +110,7 @@ def test_a_record_that_cannot_be_read_is_laid_aside(outcomes, told, waiting, cap
     assert outcomes({"Records": [{"eventID": "e-1", "dynamodb": change}]}) == {"batchItemFailures": []}
     (letter,) = waiting("dead-letters")
     assert json.loads(letter["Body"])["Keys"] == {"pk": {"S": "x"}}
-    assert '"DeadLetter":[1.0]' in capsys.readouterr().out
+    assert '"OutcomeLaidAside":[1.0]' in capsys.readouterr().out
 
 
 # --- the digest -----------------------------------------------------------------------------------------------------

@@ -278,5 +278,5 @@ class Outcomes(Struct, frozen=True):
             except Exception as failure:  # noqa: BLE001 it comes again
                 self.telemetry.unexpected("the dead-letter queue does not take a record of the stream", failure)
                 return position
-            self.telemetry.count("DeadLetter")
+            self.telemetry.count("OutcomeLaidAside")
         return end
