@@ -58,7 +58,8 @@ def perform(stack: Stack, console: Console) -> Books:
     for name, event in events.items():
         if event["path"].removeprefix("/") not in KINDS:
             books.readings.append(_ask(stack, name, event))
-    books.readings.append(_tick(stack, EVENTS / "schedule" / "housekeeping.json"))
+    books.readings.append(_call(stack, "HousekeepingFunction", EVENTS / "schedule" / "housekeeping.json"))
+    books.readings.append(_call(stack, "OutcomesFunction", EVENTS / "stream" / "ledger.json"))
     # Everything has ended; whatever turns up now is one too many.
     _note(stack, books, STATES)
     _look_into_the_sandbox(stack, books)
@@ -116,14 +117,14 @@ def _ask(stack: Stack, name: str, event: Mapping[str, Any]) -> Reading:
     return Reading(name, f"{method} {path}", response.status_code, said)
 
 
-def _tick(stack: Stack, file: Path) -> Reading:
-    """Call housekeeping as its schedule does."""
-    function = stack.physical_id("HousekeepingFunction")
-    answer = stack.client("lambda").invoke(FunctionName=function, Payload=file.read_bytes())
+def _call(stack: Stack, function: str, file: Path) -> Reading:
+    """Call a function as its schedule or its stream does."""
+    name = stack.physical_id(function)
+    answer = stack.client("lambda").invoke(FunctionName=name, Payload=file.read_bytes())
     done = json.loads(answer["Payload"].read())
     said = ", ".join(f"{what}: {value}" for what, value in done.items() if value)
     # Lambda answers 200 for an exception too.
-    return Reading(_name(file), "schedule", 500 if "FunctionError" in answer else answer["StatusCode"], said)
+    return Reading(_name(file), file.parent.name, 500 if "FunctionError" in answer else answer["StatusCode"], said)
 
 
 # --- what became of it ----------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Any
 
 OPERATIONS = {
     "dynamodb": ("BatchGetItem", "DeleteItem", "GetItem", "PutItem", "Query", "TransactWriteItems"),
+    "events": ("PutEvents",),
     "s3": ("DeleteObject", "GetObject", "ListObjectsV2", "PutObject"),
     "secretsmanager": ("GetSecretValue", "PutSecretValue"),
     "sqs": ("ChangeMessageVisibilityBatch", "SendMessage"),

@@ -25,7 +25,7 @@ def test_the_functions_run_under_awss_own_runtime_client(world):
 def test_sam_local_finds_every_functions_variables_with_this_machine_as_containers_call_it(world):
     variables = json.loads(world.state_file("env.json"))
 
-    assert len(variables) == 5
+    assert len(variables) == 6
     for each in variables.values():
         assert each["LEDGER_TABLE"] == world.stack.physical_id("LedgerTable")
         assert each["KIVA_API_BASE_URL"].startswith("http://host.docker.internal:")
@@ -62,7 +62,8 @@ def test_kiva_was_asked_for_one_token_in_all_this_time(world):
 
 
 def test_with_the_other_token_store_housekeeping_fetches_a_token_that_all_use(world):
-    deploy(world.stack, {"CsvColumns": "3", "TokenStore": "ssm", "JournalUpdatesUnknownPolicy": "resend"})
+    others = {"TokenStore": "ssm", "JournalUpdatesUnknownPolicy": "resend", "CoordinatorEmail": "wanjiku@example.org"}
+    deploy(world.stack, {"CsvColumns": "3", **others})
 
     assert world.housekeeping()["token"] == "renewed"
 
@@ -86,6 +87,23 @@ def test_with_the_other_policy_what_nobody_knows_about_is_sent_again_by_itself(w
         assert submission["state"] == "ACCEPTED"
         assert [decision["by"] for decision in submission["decisions"]] == ["policy"]
         assert len(world.at_kiva("journal_update", loan)) == 1
+
+
+def test_with_a_coordinator_the_digest_is_mailed_as_one_text(world):
+    sns, sqs = world.stack.client("sns"), world.stack.client("sqs")
+    topic = world.stack.physical_id("DigestTopic")
+    (mail,) = sns.list_subscriptions_by_topic(TopicArn=topic)["Subscriptions"]
+    assert (mail["Protocol"], mail["Endpoint"]) == ("email", "wanjiku@example.org")
+    mailbox = sqs.create_queue(QueueName="mailbox")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=mailbox, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
+    world.post("loan_draft", world.draft(), Prefer="wait")
+
+    digest = world.digest()
+
+    assert "to publish in PA2 > Loans > Drafts" in digest
+    (message,) = world.until(lambda: sqs.receive_message(QueueUrl=mailbox).get("Messages"), "a mail")
+    assert message["Body"] == f'"{digest}"'
 
 
 def test_no_secret_no_token_and_no_borrower_is_in_the_functions_logs(world):

@@ -19,6 +19,8 @@ from template.cloudformation import Template, listed, named, of_type
 GATEWAY_TIMEOUT = 29
 """API Gateway's own limit in seconds."""
 OUTAGE = 24 * 3600
+STREAM_KEEPS = 24 * 3600
+"""Seconds that DynamoDB keeps a change in a stream."""
 LONGEST_WAIT = 3600
 """The visibility that waiting messages grow to; with full jitter they wait half of it on average."""
 COLUMNS = 24
@@ -27,7 +29,7 @@ METRICS_OF_AWS = {
     ("AWS/SQS", ("QueueName",)): {
         "NumberOfMessagesSent", "ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage",
     },
-    ("AWS/Lambda", ("FunctionName",)): {"Duration", "Errors", "Throttles", "ConcurrentExecutions"},
+    ("AWS/Lambda", ("FunctionName",)): {"Duration", "Errors", "Throttles", "ConcurrentExecutions", "IteratorAge"},
     ("AWS/ApiGateway", ("ApiName",)): {"Count", "4XXError", "5XXError", "Latency"},
     ("AWS/DynamoDB", ("TableName",)): {"ReadThrottleEvents", "WriteThrottleEvents"},
     ("AWS/DynamoDB", ("GlobalSecondaryIndexName", "TableName")): {"ReadThrottleEvents", "WriteThrottleEvents"},
@@ -96,6 +98,55 @@ def no_message_is_filtered_away(template: Template) -> Iterator[str]:
             yield f"{name} has a filter: what it does not match is deleted unseen"
 
 
+def no_outcome_is_given_up_before_the_stream_loses_it(template: Template) -> Iterator[str]:
+    mapping = _of_the_stream(template)
+    if mapping.get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:
+        yield "OutcomesFromLedger does not hear which record failed"
+    if mapping.get("MaximumRetryAttempts") != -1:
+        yield "OutcomesFromLedger gives up after some attempts, however short they took"
+    if not mapping.get("BisectBatchOnFunctionError"):
+        yield "OutcomesFromLedger gives up what is well together with what is not"
+    if not STREAM_KEEPS - 2 * 3600 <= mapping.get("MaximumRecordAgeInSeconds", -1) < STREAM_KEEPS:
+        yield "OutcomesFromLedger gives up hours before the stream loses it, or when it is no longer there to be read"
+    if (
+        named(mapping.get("DestinationConfig", {}).get("OnFailure", {}).get("Destination"))
+        != "OutcomesDeadLetterQueue.Arn"
+    ):
+        yield "OutcomesFromLedger gives up without a word"
+    if mapping.get("StartingPosition") != "TRIM_HORIZON":
+        yield "OutcomesFromLedger misses what settles while it is deployed"
+
+
+def outcomes_and_nothing_else_wake_their_function(template: Template) -> Iterator[str]:
+    table = of_type(template, "AWS::DynamoDB::Table")["LedgerTable"]
+    if table.get("StreamSpecification") != {"StreamViewType": "NEW_AND_OLD_IMAGES"}:
+        yield "LedgerTable does not tell what was there before, by which a mark is told from an outcome"
+    states = ["ACCEPTED", "REJECTED", "UNKNOWN", "ABANDONED"]
+    wanted = {"eventName": ["INSERT", "MODIFY"], "dynamodb": {"NewImage": {"state": {"S": states}}}}
+    filters = _of_the_stream(template).get("FilterCriteria", {}).get("Filters", [])
+    if [json.loads(it["Pattern"]) for it in filters] != [wanted]:
+        yield f"OutcomesFromLedger lets through {filters}"
+
+
+def only_its_rule_mails_the_digest(template: Template) -> Iterator[str]:
+    rules, policies = of_type(template, "AWS::Events::Rule"), of_type(template, "AWS::SNS::TopicPolicy")
+    for name in of_type(template, "AWS::SNS::Topic"):
+        may = [
+            (it["Effect"], it["Principal"], it["Action"], named(it["Resource"]), it.get("Condition"))
+            for policy in policies.values()
+            if name in map(named, policy["Topics"])
+            for it in policy["PolicyDocument"]["Statement"]
+        ]
+        senders = [
+            {"Fn::GetAtt": [rule, "Arn"]}
+            for rule, it in rules.items()
+            if name in {named(to["Arn"]) for to in it["Targets"]}
+        ]
+        events = {"Service": "events.amazonaws.com"}
+        if may != [("Allow", events, "sns:Publish", name, {"ArnEquals": {"aws:SourceArn": it}}) for it in senders]:
+            yield f"{name} takes messages of others than its rule"
+
+
 def every_queue_has_a_valve_towards_kiva(template: Template) -> Iterator[str]:
     for name, mapping, _ in _mappings(template):
         parameter = template["Parameters"].get(named(mapping.get("ScalingConfig", {}).get("MaximumConcurrency")), {})
@@ -158,6 +209,7 @@ def queues_and_bucket_speak_only_tls(template: Template) -> Iterator[str]:
 
 def everything_that_is_kept_is_encrypted_with_the_stacks_key(template: Template) -> Iterator[str]:
     keys = {name: it.get("KmsMasterKeyId") for name, it in of_type(template, "AWS::SQS::Queue").items()}
+    keys |= {name: it.get("KmsMasterKeyId") for name, it in of_type(template, "AWS::SNS::Topic").items()}
     for kind in ("AWS::SecretsManager::Secret", "AWS::Logs::LogGroup"):
         keys |= {name: it.get("KmsKeyId") for name, it in of_type(template, kind).items()}
     for name, table in of_type(template, "AWS::DynamoDB::Table").items():
@@ -182,8 +234,8 @@ def the_key_is_lent_to_services_alone(template: Template) -> Iterator[str]:
     uses = re.compile(r"\*|kms:(Decrypt|Encrypt|GenerateDataKey|ReEncrypt|CreateGrant)")
     for statement in key["KeyPolicy"]["Statement"]:
         condition, who = json.dumps(statement.get("Condition", {})), statement["Principal"]
-        through = "kms:EncryptionContext:aws:logs:arn" if "Service" in who else "kms:ViaService"
-        if any(uses.search(action) for action in listed(statement["Action"])) and through not in condition:
+        through = r"kms:EncryptionContext:aws:(logs:arn|sns:topicArn)" if "Service" in who else "kms:ViaService"
+        if any(uses.search(action) for action in listed(statement["Action"])) and not re.search(through, condition):
             yield f"{statement['Sid']} lets {who} use the key without a service in between"
         if "Service" not in who and named(who.get("AWS")) != "arn:${AWS::Partition}:iam::${AWS::AccountId}:root":
             yield f"{statement['Sid']} is for {who}"
@@ -191,8 +243,8 @@ def the_key_is_lent_to_services_alone(template: Template) -> Iterator[str]:
             yield f"{statement['Sid']} lets the key be lent to anybody"
 
 
-def only_the_functions_read_secrets(template: Template) -> Iterator[str]:
-    roles = {f"{name}Role.Arn" for name in of_type(template, "AWS::Lambda::Function")}
+def only_the_functions_that_call_kiva_read_secrets(template: Template) -> Iterator[str]:
+    roles = {f"{name}Role.Arn" for name in of_type(template, "AWS::Lambda::Function").keys() - {"OutcomesFunction"}}
     closed = set()
     for name, policy in of_type(template, "AWS::SecretsManager::ResourcePolicy").items():
         if not policy.get("BlockPublicPolicy"):
@@ -399,6 +451,7 @@ def everything_that_goes_wrong_raises_an_alarm(template: Template) -> Iterator[s
     }
     wanted |= {(it, (ours,)) for it in ("Misconfigured", "TokenRenewalFailed", "HousekeepingFinished")}
     wanted |= {("5XXError", (("ApiName", "AWS::StackName"),))}
+    wanted |= {("IteratorAge", (("FunctionName", "OutcomesFunction"),))}
     wanted |= {
         (metric, (("FunctionName", function),))
         for metric in ("Errors", "Throttles")
@@ -465,7 +518,7 @@ def silence_of_housekeeping_is_a_fault(template: Template) -> Iterator[str]:
 
 def two_stacks_of_an_account_do_not_collide(template: Template) -> Iterator[str]:
     for name, resource in template["Resources"].items():
-        names = {"Name", "FunctionName", "QueueName", "LogGroupName", "TableName", "DashboardName"}
+        names = {"Name", "FunctionName", "QueueName", "LogGroupName", "TableName", "DashboardName", "TopicName"}
         for key in names & resource["Properties"].keys():
             # A FunctionName that is a reference says which function is meant and names nothing.
             if "Ref" not in resource["Properties"][key] and "${AWS::StackName}" not in named(
@@ -482,10 +535,18 @@ def everything_is_described(template: Template) -> Iterator[str]:
 
 
 def _mappings(template: Template) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
-    """Every event source mapping: its name, itself, and its queue."""
+    """Every event source mapping of a queue: its name, itself, and its queue."""
     queues = of_type(template, "AWS::SQS::Queue")
     for name, mapping in of_type(template, "AWS::Lambda::EventSourceMapping").items():
-        yield name, mapping, queues[named(mapping["EventSourceArn"]).removesuffix(".Arn")]
+        if (source := named(mapping["EventSourceArn"]).removesuffix(".Arn")) in queues:
+            yield name, mapping, queues[source]
+
+
+def _of_the_stream(template: Template) -> dict[str, Any]:
+    """The event source mapping of the ledger's stream."""
+    mappings = of_type(template, "AWS::Lambda::EventSourceMapping").values()
+    (found,) = (it for it in mappings if named(it["EventSourceArn"]) == "LedgerTable.StreamArn")
+    return found
 
 
 def _watched(alarm: dict[str, Any]) -> Iterator[Metric]:

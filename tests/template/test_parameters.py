@@ -145,7 +145,9 @@ def environment_of(function, parameters):
 def test_every_function_gets_exactly_the_variables_that_settings_reads():
     functions = of_type(translate(read()), "AWS::Lambda::Function")
     own = {name: {"QUEUE_URL", "DEAD_LETTER_QUEUE_URL"} for name in QUEUE_FUNCTIONS}
+    own["LoanDraftsFunction"] |= {"STRICT_DRAFTS"}
     own["HousekeepingFunction"] = HOUSEKEEPING
+    own["OutcomesFunction"] = {"EVENT_BUS", "DEAD_LETTER_QUEUE_URL"}
     for name, function in functions.items():
         assert function["Environment"]["Variables"].keys() == EVERY_FUNCTION | own.get(name, set()), name
 
@@ -167,11 +169,13 @@ def as_run(function, parameters):
 
 
 @pytest.mark.parametrize("parameters", [STAGE, SANDBOX, PRODUCTION | {"KivaProductionConfirmed": "yes"}])
-@pytest.mark.parametrize("function", [*QUEUE_FUNCTIONS, "ConsoleFunction", "HousekeepingFunction"])
+@pytest.mark.parametrize("function", [*QUEUE_FUNCTIONS, "ConsoleFunction", "HousekeepingFunction", "OutcomesFunction"])
 def test_the_layer_accepts_the_settings_of_every_stage(function, parameters):
     settings = Settings.from_environment(as_run(function, parameters))
     assert settings.environment == parameters["KivaEnvironment"]
-    assert bool(settings.dead_letter_queue_url) == (function in QUEUE_FUNCTIONS)
+    assert bool(settings.queue_url) == (function in QUEUE_FUNCTIONS)
+    assert bool(settings.dead_letter_queue_url) == (function in {*QUEUE_FUNCTIONS, "OutcomesFunction"})
+    assert bool(settings.event_bus) == (function == "OutcomesFunction")
 
 
 def test_the_lease_that_the_layer_takes_is_one_that_the_policy_allows(monkeypatch):
@@ -193,6 +197,12 @@ def test_a_queue_function_knows_its_own_queues_and_how_many_calls_to_make(functi
     assert named(variables["QUEUE_URL"]) == f"{kind}Queue"
     assert named(variables["DEAD_LETTER_QUEUE_URL"]) == f"{kind}DeadLetterQueue"
     assert named(variables["PARALLEL_CALLS"]) == f"{kind}ParallelCalls"
+
+
+def test_drafts_are_judged_as_the_parameter_says_and_not_strictly_unless_it_does():
+    assert named(environment_of("LoanDraftsFunction", STAGE)["STRICT_DRAFTS"]) == "StrictDrafts"
+    assert defaults(read())["StrictDrafts"] == "no"
+    assert refusals(read(), STAGE | {"StrictDrafts": "Yes"})
 
 
 def test_housekeeping_knows_every_queue_and_what_to_do_with_the_unknown():
@@ -223,6 +233,9 @@ def test_the_api_has_the_routes_that_are_promised():
         ("get", "/submissions", "ConsoleFunction"),
         ("get", "/submissions/{kind}/{reference}", "ConsoleFunction"),
         ("post", "/submissions/{kind}/{reference}/decision", "ConsoleFunction"),
+        ("get", "/waiting", "ConsoleFunction"),
+        ("post", "/waiting/{kind}/{reference}/done", "ConsoleFunction"),
+        ("get", "/check", "ConsoleFunction"),
         ("get", "/loans", "ConsoleFunction"),
         ("get", "/config/{name}", "ConsoleFunction"),
         ("get", "/openapi.json", "ConsoleFunction"),

@@ -18,10 +18,10 @@ CATALOGUE = (
 PARAMETER = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter/${AWS::StackName}/kiva-token"
 
 
-SERVICES = ("dynamodb", "s3", "secretsmanager", "sqs", "ssm")
-KEY = "StackKey.Arn if StringEquals kms:ViaService " + json.dumps(
-    [f"{service}.${{AWS::Region}}.${{AWS::URLSuffix}}" for service in SERVICES]
-)
+def key_in(*services: str) -> str:
+    """The stack's key, in the hands of these services."""
+    names = [f"{service}.${{AWS::Region}}.${{AWS::URLSuffix}}" for service in services]
+    return f"StackKey.Arn if StringEquals kms:ViaService {json.dumps(names)}"
 
 
 def actions(resource: str, *names: str) -> set[Right]:
@@ -35,7 +35,13 @@ TOKEN_IN = {
 CALL_KIVA = (
     actions("CredentialsSecret.Id", "secretsmanager:GetSecretValue")
     | actions(LEASE, "dynamodb:PutItem", "dynamodb:DeleteItem")
-    | actions(KEY, "kms:Decrypt", "kms:DescribeKey", "kms:Encrypt", "kms:GenerateDataKey")
+    | actions(
+        key_in("dynamodb", "s3", "secretsmanager", "sqs", "ssm"),
+        "kms:Decrypt",
+        "kms:DescribeKey",
+        "kms:Encrypt",
+        "kms:GenerateDataKey",
+    )
 )
 
 
@@ -71,6 +77,18 @@ FUNCTIONS = {
     | actions(CATALOGUE, "dynamodb:PutItem")
     | {("sqs:SendMessage", f"{name}Queue.Arn") for name in ("LoanDrafts", "JournalUpdates", "Repayments")},
 }
+OUTCOMES = (
+    SEARCH
+    | actions("LedgerTable.Arn", "dynamodb:BatchGetItem")
+    | actions(
+        "${LedgerTable.Arn}/stream/*",
+        *("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"),
+    )
+    | actions("EventBus.Arn", "events:PutEvents")
+    | actions("OutcomesDeadLetterQueue.Arn", "sqs:SendMessage")
+    | actions(key_in("dynamodb", "sqs"), "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey")
+)
+"""Of the one function that never calls Kiva: no credentials, no token."""
 
 
 def deployed(token_store: str) -> Template:
@@ -113,14 +131,22 @@ def test_a_function_may_do_exactly_this(function, token_store):
     assert rights(template, role) == FUNCTIONS[function] | CALL_KIVA | TOKEN_IN[token_store]
 
 
+@pytest.mark.parametrize("token_store", TOKEN_IN)
+def test_the_function_that_never_calls_kiva_may_do_exactly_this(token_store):
+    template = deployed(token_store)
+    assert rights(template, of_type(template, "AWS::IAM::Role")["OutcomesFunctionRole"]) == OUTCOMES
+
+
 def test_no_role_was_forgotten_and_those_that_are_not_functions_can_do_one_thing():
     template = deployed("secrets-manager")
     roles = of_type(template, "AWS::IAM::Role")
+    functions = {*FUNCTIONS, "OutcomesFunction"}
     others = {
-        name: rights(template, role) for name, role in roles.items() if name.removesuffix("Role") not in FUNCTIONS
+        name: rights(template, role) for name, role in roles.items() if name.removesuffix("Role") not in functions
     }
     assert others == {
         "HousekeepingFunctionEveryFiveMinutesRole": {("lambda:InvokeFunction", "HousekeepingFunction.Arn")},
+        "OutcomesFunctionEveryMorningRole": {("lambda:InvokeFunction", "OutcomesFunction.Arn")},
         "ApiGatewayLogsRole": set(),
     }
-    assert of_type(template, "AWS::Lambda::Function").keys() == FUNCTIONS.keys()
+    assert of_type(template, "AWS::Lambda::Function").keys() == functions

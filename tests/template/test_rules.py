@@ -15,7 +15,7 @@ Mutation = Callable[[Template], object]
 RULES = [it for _, it in inspect.getmembers(rules, inspect.isfunction) if it.__module__ == rules.__name__]
 RULES = [it for it in RULES if not it.__name__.startswith("_")]
 
-STAGE = {"KivaEnvironment": "stage", "KivaPartnerId": "9001"}
+STAGE = {"KivaEnvironment": "stage", "KivaPartnerId": "9001", "CoordinatorEmail": "coordinator@example.org"}
 
 
 def of(template: Template, name: str) -> dict[str, Any]:
@@ -160,6 +160,71 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
         lambda it: of(it, "LoanDraftsFromQueue").update(FilterCriteria=FILTER),
     ),
     (
+        rules.no_outcome_is_given_up_before_the_stream_loses_it,
+        "the answer's list is not looked at",
+        lambda it: of(it, "OutcomesFromLedger").pop("FunctionResponseTypes"),
+    ),
+    (
+        rules.no_outcome_is_given_up_before_the_stream_loses_it,
+        "three attempts",
+        lambda it: of(it, "OutcomesFromLedger").update(MaximumRetryAttempts=3),
+    ),
+    (
+        rules.no_outcome_is_given_up_before_the_stream_loses_it,
+        "a hundred fall with one",
+        lambda it: of(it, "OutcomesFromLedger").pop("BisectBatchOnFunctionError"),
+    ),
+    (
+        rules.no_outcome_is_given_up_before_the_stream_loses_it,
+        "an hour",
+        lambda it: of(it, "OutcomesFromLedger").update(MaximumRecordAgeInSeconds=3600),
+    ),
+    (
+        rules.no_outcome_is_given_up_before_the_stream_loses_it,
+        "until the stream has lost it",
+        lambda it: of(it, "OutcomesFromLedger").update(MaximumRecordAgeInSeconds=-1),
+    ),
+    (
+        rules.no_outcome_is_given_up_before_the_stream_loses_it,
+        "nobody is told",
+        lambda it: of(it, "OutcomesFromLedger").pop("DestinationConfig"),
+    ),
+    (
+        rules.no_outcome_is_given_up_before_the_stream_loses_it,
+        "from now on",
+        lambda it: of(it, "OutcomesFromLedger").update(StartingPosition="LATEST"),
+    ),
+    (
+        rules.outcomes_and_nothing_else_wake_their_function,
+        "new images alone",
+        lambda it: of(it, "LedgerTable")["StreamSpecification"].update(StreamViewType="NEW_IMAGE"),
+    ),
+    (
+        rules.outcomes_and_nothing_else_wake_their_function,
+        "every change",
+        lambda it: of(it, "OutcomesFromLedger").pop("FilterCriteria"),
+    ),
+    (
+        rules.outcomes_and_nothing_else_wake_their_function,
+        "another filter beside it",
+        lambda it: of(it, "OutcomesFromLedger")["FilterCriteria"]["Filters"].append({"Pattern": "{}"}),
+    ),
+    (
+        rules.only_its_rule_mails_the_digest,
+        "any rule of any account",
+        lambda it: of(it, "DigestTopicPolicy")["PolicyDocument"]["Statement"][0].pop("Condition"),
+    ),
+    (
+        rules.only_its_rule_mails_the_digest,
+        "anybody",
+        lambda it: of(it, "DigestTopicPolicy")["PolicyDocument"]["Statement"][0].update(Principal="*"),
+    ),
+    (
+        rules.only_its_rule_mails_the_digest,
+        "not even its rule",
+        lambda it: it["Resources"].pop("DigestTopicPolicy"),
+    ),
+    (
         rules.every_queue_has_a_valve_towards_kiva,
         "as many environments as Lambda likes",
         lambda it: of(it, "LoanDraftsFromQueue").pop("ScalingConfig"),
@@ -250,6 +315,11 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     ),
     (
         rules.everything_that_is_kept_is_encrypted_with_the_stacks_key,
+        "a topic in plain text",
+        lambda it: of(it, "DigestTopic").pop("KmsMasterKeyId"),
+    ),
+    (
+        rules.everything_that_is_kept_is_encrypted_with_the_stacks_key,
         "a bucket with S3's own key",
         lambda it: of(it, "PayloadBucket").pop("BucketEncryption"),
     ),
@@ -300,28 +370,38 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     ),
     (
         rules.the_key_is_lent_to_services_alone,
+        "the topics of every stack",
+        lambda it: key_statements(it)[4].pop("Condition"),
+    ),
+    (
+        rules.the_key_is_lent_to_services_alone,
         "another account",
         lambda it: key_statements(it)[1].update(Principal={"AWS": "*"}),
     ),
     (rules.the_key_is_lent_to_services_alone, "no rotation", lambda it: of(it, "StackKey").pop("EnableKeyRotation")),
     (
-        rules.only_the_functions_read_secrets,
+        rules.only_the_functions_that_call_kiva_read_secrets,
         "whoever administers the account reads the token",
         lambda it: it["Resources"].pop("OnlyFunctionsReadToken"),
     ),
     (
-        rules.only_the_functions_read_secrets,
+        rules.only_the_functions_that_call_kiva_read_secrets,
         "a person as well",
         lambda it: readers(it).append("arn:aws:iam::123456789012:user/somebody"),
     ),
-    (rules.only_the_functions_read_secrets, "a function forgotten", lambda it: readers(it).pop()),
+    (rules.only_the_functions_that_call_kiva_read_secrets, "a function forgotten", lambda it: readers(it).pop()),
     (
-        rules.only_the_functions_read_secrets,
+        rules.only_the_functions_that_call_kiva_read_secrets,
+        "the function that never calls Kiva",
+        lambda it: readers(it).append({"Fn::GetAtt": ["OutcomesFunctionRole", "Arn"]}),
+    ),
+    (
+        rules.only_the_functions_that_call_kiva_read_secrets,
         "open to the public",
         lambda it: of(it, "OnlyFunctionsReadCredentials").update(BlockPublicPolicy=False),
     ),
     (
-        rules.only_the_functions_read_secrets,
+        rules.only_the_functions_that_call_kiva_read_secrets,
         "a right for somebody",
         lambda it: of(it, "OnlyFunctionsReadToken")["ResourcePolicy"]["Statement"][0].update(Effect="Allow"),
     ),
@@ -553,6 +633,11 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     ),
     (
         rules.everything_that_goes_wrong_raises_an_alarm,
+        "outcomes may be late for a day",
+        lambda it: it["Resources"].pop("OutcomesLateAlarm"),
+    ),
+    (
+        rules.everything_that_goes_wrong_raises_an_alarm,
         "a metric that does not move when SQS moves messages",
         lambda it: of(it, "RepaymentsDeadLetterAlarm").update(MetricName="NumberOfMessagesSent"),
     ),
@@ -589,12 +674,12 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     (
         rules.the_dashboard_fits_the_screen,
         "a widget beside the screen",
-        lambda it: on_the_dashboard(it, '"x": 16, "y": 35', '"x": 17, "y": 35'),
+        lambda it: on_the_dashboard(it, '"x": 18, "y": 35', '"x": 19, "y": 35'),
     ),
     (
         rules.the_dashboard_fits_the_screen,
         "two widgets in one place",
-        lambda it: on_the_dashboard(it, '"x": 8, "y": 35', '"x": 7, "y": 35'),
+        lambda it: on_the_dashboard(it, '"x": 6, "y": 35', '"x": 5, "y": 35'),
     ),
     (
         rules.the_dashboard_draws_what_there_is,

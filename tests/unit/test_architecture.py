@@ -17,6 +17,7 @@ ORDER = (
     {"telemetry", "openapi"},
     {"api", "queues", "housekeeping", "checks"},
     {"waiting"},
+    {"outcomes"},
     {"runtime"},
 )
 RANK = {module: rank for rank, modules in enumerate(ORDER) for module in modules}

@@ -5,6 +5,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -84,6 +85,7 @@ ARGUMENTS = {
     "RequestItems": {},
     "Item": {},
 }
+EVENT = {"Entries": [{"Time": datetime(2026, 11, 25, tzinfo=UTC), "Source": "kiva-relay", "Detail": "{}"}]}
 
 
 @pytest.mark.parametrize(("service", "name"), [(each, name) for each, names in OPERATIONS.items() for name in names])
@@ -98,8 +100,9 @@ def request(session, service, name):
     requests = answer_at_once(client, (200, b""))
     shape = client.meta.service_model.operation_model(name).input_shape
     once = {"ClientRequestToken"} & set(shape.members)
+    arguments = ARGUMENTS | (EVENT if service == "events" else {})
     key = {"Key": {"pk": {"S": "1"}}} if service == "dynamodb" else {}
-    getattr(client, xform_name(name))(**{it: (ARGUMENTS | key).get(it, it) for it in {*shape.required_members, *once}})
+    getattr(client, xform_name(name))(**{it: (arguments | key).get(it, it) for it in {*shape.required_members, *once}})
     (sent,) = requests
     return sent.method, sent.url, sent.body.read() if hasattr(sent.body, "read") else sent.body, set(sent.headers)
 

@@ -15,11 +15,13 @@ from kiva_partner.decisions import Choice, parse_decision
 from kiva_partner.errors import InvalidMessage
 from kiva_partner.messages import Kind, Message, parse, parse_json
 from kiva_partner.openapi import document
+from kiva_partner.outcomes import settled
 from kiva_partner.photos import read_image
 from kiva_partner.strict_json import decode
 from local.kiva_sandbox import pa2
 from local.kiva_sandbox.bodies import Draft
 from local.kiva_sandbox.data import REPAYABLE, portfolio
+from stream import passes
 
 EVENTS = Path(__file__).parents[2] / "events"
 LOANS = {loan["internal_loan_id"]: loan for loan in portfolio(1500)}
@@ -206,6 +208,16 @@ def test_the_submission_that_is_asked_for_or_decided_about_is_one_of_the_files(n
 def test_the_decision_is_a_valid_one_that_only_the_state_of_its_submission_forbids():
     assert parse_decision(load("api/post_decision.json")["body"]).decision is Choice.SEND_AGAIN
     assert ENDS["api/post_decision.json"].startswith("409")
+
+
+def test_the_changes_of_the_ledger_are_told_as_the_readme_says(settings):
+    changes = load("stream/ledger.json")["Records"]
+
+    told = [event for change in changes if (event := settled(change, settings))]
+    assert all(passes(change) for change in changes)
+    assert len(told) == promised("stream/ledger.json", "events?")
+    assert [event.state for event in told] == ["ACCEPTED", "REJECTED", "UNKNOWN", "ACCEPTED"]
+    assert told[-1].decision == "accepted"
 
 
 # --- the two reports --------------------------------------------------------------------------------------------------

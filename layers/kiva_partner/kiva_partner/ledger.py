@@ -622,6 +622,11 @@ def _outcome_item(outcome: Outcome) -> dict[str, Any]:
     return {"state": outcome.state, **outcome.facts()}
 
 
+def row_of(image: Mapping[str, Mapping[str, Any]]) -> Row:
+    """The row of an item in DynamoDB's own form, as the table's stream shows it. What is no row raises anything."""
+    return _row(plain(image))
+
+
 def _row(item: Mapping[str, Any]) -> Row:
     outcome = None
     if stored := item.get("outcome"):

@@ -34,6 +34,8 @@ from .tokens import CredentialsSecret, Lease, ParameterStore, SecretsManagerStor
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from .outcomes import Outcomes
+
 AWS_CONFIG = Config(
     connect_timeout=3,
     read_timeout=10,
@@ -124,6 +126,14 @@ def housekeeping() -> Housekeeping:
     return Housekeeping(
         settings(), ledger(), client(), payloads(), decisions(), catalogues(), breaker(), aws("sqs"), telemetry()
     )
+
+
+@cache
+def outcomes() -> "Outcomes":
+    """What is told to others."""
+    from .outcomes import Outcomes  # noqa: PLC0415 one function needs it, and five start without
+
+    return Outcomes(settings(), ledger(), aws("events"), aws("sqs"), telemetry())
 
 
 @cache

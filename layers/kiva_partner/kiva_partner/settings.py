@@ -66,6 +66,7 @@ class Settings(Struct, frozen=True):
     dead_letter_queue_url: str
     unknown_policies: Mapping[str, UnknownPolicy]
     queue_urls: Mapping[str, str]
+    event_bus: str
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
@@ -100,12 +101,14 @@ class Settings(Struct, frozen=True):
             ),
             # Only the function that submits drafts has it.
             strict_drafts="STRICT_DRAFTS" in environment and reader.one_of("STRICT_DRAFTS", "no", "yes") == "yes",
-            # Only the functions that stand behind a queue have these two.
+            # Only the functions that stand behind a queue have these two, and the one behind the stream the second.
             queue_url=environment.get("QUEUE_URL", ""),
             dead_letter_queue_url=environment.get("DEAD_LETTER_QUEUE_URL", ""),
             # Only housekeeping has these, for each kind.
             unknown_policies={kind: reader.policy(f"{kind.upper()}_UNKNOWN_POLICY") for kind in KINDS},
             queue_urls={kind: environment.get(f"{kind.upper()}_QUEUE_URL", "") for kind in KINDS},
+            # Only the function behind the stream has it.
+            event_bus=environment.get("EVENT_BUS", ""),
         )
         mistakes = reader.mistakes or list(_contradictions(settings, environment))
         if mistakes:

@@ -1,0 +1,282 @@
+"""Outcomes as events: what has settled goes from the ledger's stream to an EventBridge bus, and a digest each morning.
+
+From the stream, and not from the sender's last line: DynamoDB puts every change into it and keeps it for 24 hours, so
+an outcome is told also when its sender died right after writing it down. A record may come twice, with the same id.
+Sources: Amazon DynamoDB Developer Guide, "Change data capture for DynamoDB Streams"; AWS Lambda Developer Guide,
+"Configuring partial batch response with DynamoDB and Lambda"; Amazon EventBridge API Reference, "PutEvents".
+"""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import batched
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from .errors import where
+from .ledger import Ledger, Row, State, row_of
+from .messages import Kind
+from .settings import Settings
+from .telemetry import Telemetry
+from .waiting import Waiting, counts, look
+
+if TYPE_CHECKING:
+    from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_events.type_defs import PutEventsRequestEntryTypeDef
+    from mypy_boto3_sqs import SQSClient
+
+SOURCE = "kiva-relay"
+SETTLED = "SubmissionSettled"
+DIGEST = "SubmissionDigest"
+
+DIGEST_DAYS = 60
+"""What has waited for longer is no news; `GET /waiting` shows it."""
+
+MOST_NAMED = 20
+"""Archives or uploads that a digest names one by one."""
+
+ENTRIES = 10
+"""Of one PutEvents, at most."""
+
+MAX_DETAIL_BYTES = 25_000
+"""Ten of them fit into a PutEvents, which takes 256 KiB. What a row holds comes to a fifth of it."""
+
+_STATES = (State.ACCEPTED, State.REJECTED, State.UNKNOWN, State.ABANDONED)
+_log = logging.getLogger(__name__)
+
+Record = Mapping[str, Any]
+"""The stream's wrapper around one change."""
+
+
+class Problem(Struct, frozen=True):
+    """Kiva's finding on one row of an upload, in its words, with `•••` for what may be of the message itself."""
+
+    severity: str
+    code: str
+    details: str
+
+
+class Settled(Struct, frozen=True, kw_only=True):
+    """What became of one submission. Holds no borrower's data: ids, states, Kiva's references and masked findings.
+
+    New fields may be added under the same version: pass over what you do not know.
+    """
+
+    version: Literal["1"]
+    id: Annotated[str, Meta(description="Of the change. An event may come twice, and then has the same id.")]
+    at: Annotated[str, Meta(description="When the ledger was told; UTC, ISO 8601. Events may overtake each other.")]
+    environment: Literal["stage", "production", "sandbox"]
+    partner_id: Annotated[str, Meta(description="The partner's number at Kiva.")]
+    kind: Kind
+    reference: Annotated[str, Meta(description="Names the submission for ever: GET /submissions/{kind}/{reference}.")]
+    loan_id: Annotated[str, Meta(description="The partner's own id of the loan; of a group, internal_loan_id.")]
+    state: Annotated[
+        Literal["ACCEPTED", "REJECTED", "UNKNOWN", "ABANDONED"],
+        Meta(description="UNKNOWN waits for a person, and is followed by another event when it is settled."),
+    ]
+    previous_state: State | UnsetType = UNSET
+    kiva: Annotated[
+        dict[str, str],
+        Meta(
+            description="Kiva's ids: loan_draft_uuid, archive_id and confirm_url, upload_id, or kiva_id and loan_uuid."
+        ),
+    ]
+    reason: Annotated[str, Meta(description="Why it is not, or by whom it was, accepted; masked.")] | UnsetType = UNSET
+    problem: Problem | UnsetType = UNSET
+    warnings: Annotated[list[str], Meta(description="What PA2 will want mended, though Kiva took it.")] | UnsetType = (
+        UNSET
+    )
+    decision: (
+        Annotated[
+            Literal["accepted", "abandon"],
+            Meta(description="A person's or the policy's word that brought this about. Who and why is in the ledger."),
+        ]
+        | UnsetType
+    ) = UNSET
+    attempts: Annotated[int, Meta(description="How often it was claimed for sending.")]
+    call_id: Annotated[str, Meta(description="Of the call to Kiva: the same for all that went in it.")]
+
+
+def settled(record: Record, settings: Settings) -> Settled | None:
+    """The event that a record of the stream tells; None where nothing has settled by it.
+
+    A mark on a row that has settled before is no event: that it is kept, that somebody has seen to it. Whatever error
+    it raises, the record is none of the ledger's.
+    """
+    images = record["dynamodb"]
+    if images.get("NewImage", {}).get("state", {}).get("S") not in _STATES:
+        return None
+    row = row_of(images["NewImage"])
+    before = row_of(images["OldImage"]) if "OldImage" in images else None
+    if before and (before.state, before.outcome) == (row.state, row.outcome):
+        return None
+    facts = row.outcome.facts() if row.outcome else {}
+    event = {
+        "version": "1",
+        "id": record["eventID"],
+        "at": row.updated_at,
+        "environment": settings.environment,
+        "partner_id": settings.partner_id,
+        "kind": row.kind,
+        "reference": row.reference,
+        "loan_id": row.loan_id,
+        "state": row.state,
+        "previous_state": before.state if before else UNSET,
+        "kiva": facts.get("kiva", {}),
+        "reason": facts.get("reason", UNSET),
+        "problem": facts.get("problem", UNSET),
+        "warnings": list(row.warnings) or UNSET,
+        "decision": _decision(before, row),
+        "attempts": row.attempts,
+        "call_id": row.call_id,
+    }
+    return msgspec.convert({name: value for name, value in event.items() if value is not UNSET}, Settled)
+
+
+def _decision(before: Row | None, row: Row) -> str | UnsetType:
+    """The decision that this change is the effect of. Its reason is a person's free text, and stays in the ledger."""
+    decided = before is not None and len(row.decisions) > len(before.decisions)
+    return row.decisions[-1]["decision"] if decided else UNSET
+
+
+class Digest(Struct, frozen=True, kw_only=True):
+    """What waits for a person: how much of each, and the same as a text. Holds Kiva's ids and nothing of a borrower."""
+
+    version: Literal["1"]
+    environment: str
+    partner_id: str
+    waiting: dict[str, int]
+    text: str
+
+
+def text_of(waiting: Waiting) -> str:
+    """What waits, for a person to read; empty when nothing does.
+
+    One line: EventBridge hands a line's end on as the two characters that JSON writes for it.
+    """
+    return "; ".join(_parts(waiting))
+
+
+def _parts(waiting: Waiting) -> Iterator[str]:
+    if drafts := len(waiting.made[Kind.LOAN_DRAFT]):
+        yield f"{_number(drafts, 'draft')} to publish in PA2 > Loans > Drafts"
+    if archives := waiting.made[Kind.JOURNAL_UPDATE]:
+        outcomes = (made.rows[0].outcome for made in archives)
+        urls = [outcome.kiva["confirm_url"] for outcome in outcomes if outcome and "confirm_url" in outcome.kiva]
+        yield f"{_number(len(archives), 'archive')} to confirm{': ' if urls else ''}{' '.join(_named(urls))}"
+    if uploads := [made.kiva_reference for made in waiting.made[Kind.REPAYMENT]]:
+        yield f"{_number(len(uploads), 'upload')} to finalise in PA2 > Repayments: {', '.join(_named(uploads))}"
+    if calls := len(waiting.unknown):
+        yield f"{_number(calls, 'call')} to decide, of which nobody knows whether Kiva has it"
+    if rejected := len(waiting.rejected):
+        yield f"{_number(rejected, 'refused submission')} to correct"
+
+
+def _number(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number > 1 else ''}"
+
+
+def _named(names: Sequence[str]) -> list[str]:
+    more = len(names) - MOST_NAMED
+    return [*names[:MOST_NAMED], *([f"and {more} more"] if more > 0 else [])]
+
+
+class Outcomes(Struct, frozen=True):
+    """What stands behind the ledger's stream, and behind the clock's tick of every morning."""
+
+    settings: Settings
+    ledger: Ledger
+    events: "Callable[[], EventBridgeClient]"
+    sqs: "Callable[[], SQSClient]"
+    telemetry: Telemetry
+    clock: Callable[[], float] = time.time
+
+    def publish(self, records: Sequence[Record]) -> list[str]:
+        """Publish what a batch tells; gives the sequence number of the record from which on it is to come again.
+
+        A record that cannot be read would hold up all that come after it, for a day, and then be lost with them: it is
+        laid aside.
+        """
+        told: list[tuple[int, PutEventsRequestEntryTypeDef]] = []
+        unreadable: list[tuple[int, Exception]] = []
+        for position, record in enumerate(records):
+            try:
+                if event := settled(record, self.settings):
+                    told.append((position, self._entry(SETTLED, event, datetime.fromisoformat(event.at))))
+            except Exception as error:  # noqa: BLE001 whatever it holds, the others must not wait for it
+                unreadable.append((position, error))
+        end = self._put(told, len(records))
+        # Only what comes before: the rest comes again, and would be laid aside twice.
+        end = self._lay_aside([(records[position], position, error) for position, error in unreadable], end)
+        return [records[end]["dynamodb"]["SequenceNumber"]] if end < len(records) else []
+
+    def publish_digest(self) -> str:
+        """Publish what waits for a person, and give its text; nothing when nothing waits.
+
+        Raises:
+            ConnectionError: the bus has not taken it. (So may botocore raise an error of its own.)
+        """
+        now = datetime.fromtimestamp(self.clock(), UTC)
+        waiting = look(self.ledger, (now - timedelta(days=DIGEST_DAYS)).date())
+        text = text_of(waiting)
+        if text:
+            stage = {"environment": self.settings.environment, "partner_id": self.settings.partner_id}
+            digest = Digest(version="1", **stage, waiting=counts(waiting), text=text)
+            (taken,) = self.events().put_events(Entries=[self._entry(DIGEST, digest, now)])["Entries"]
+            if "ErrorCode" in taken:
+                raise ConnectionError(f"the bus refused the digest: {taken['ErrorCode']}")
+        return text
+
+    def _entry(self, detail_type: str, event: Settled | Digest, at: datetime) -> "PutEventsRequestEntryTypeDef":
+        detail = msgspec.json.encode(event)
+        if len(detail) > MAX_DETAIL_BYTES:
+            raise ValueError("too large for an event")
+        return {
+            "EventBusName": self.settings.event_bus,
+            "Source": SOURCE,
+            "DetailType": detail_type,
+            "Time": at,
+            "Detail": detail.decode(),
+        }
+
+    def _put(self, told: Iterable[tuple[int, "PutEventsRequestEntryTypeDef"]], end: int) -> int:
+        """The position of the first entry that the bus has not taken; `end` when it has all of them."""
+        for some in batched(told, ENTRIES):
+            try:
+                answer = self.events().put_events(Entries=[entry for _, entry in some])
+            except Exception as error:  # noqa: BLE001 they come again, and those before them need not
+                self.telemetry.unexpected("outcomes come again, the bus does not take them", error)
+                return some[0][0]
+            refused = [
+                (position, it["ErrorCode"])
+                for (position, _), it in zip(some, answer["Entries"], strict=True)
+                if "ErrorCode" in it
+            ]
+            self.telemetry.count("OutcomePublished", len(some) - len(refused))
+            if refused:
+                _log.warning("outcomes come again, the bus refused %s of them: %s", len(refused), refused[0][1])
+                return refused[0][0]
+        return end
+
+    def _lay_aside(self, unreadable: Iterable[tuple[Record, int, Exception]], end: int) -> int:
+        """As `_put`, for the dead-letter queue: which record it was and where it failed, and nothing that it holds."""
+        for record, position, error in unreadable:
+            if position >= end:
+                break
+            _log.error("a record of the stream is laid aside: unexpected %s", where(error))
+            letter = {
+                "eventID": record.get("eventID"),
+                "Keys": record.get("dynamodb", {}).get("Keys"),
+                "error": where(error),
+            }
+            try:
+                self.sqs().send_message(QueueUrl=self.settings.dead_letter_queue_url, MessageBody=json.dumps(letter))
+            except Exception as failure:  # noqa: BLE001 it comes again
+                self.telemetry.unexpected("the dead-letter queue does not take a record of the stream", failure)
+                return position
+            self.telemetry.count("DeadLetter")
+        return end
