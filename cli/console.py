@@ -29,7 +29,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from fastapi import APIRouter, Depends, FastAPI, Form, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
-from jinja2 import Environment, FileSystemLoader
+from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -256,6 +256,7 @@ def _decision_page(
 
 @_reading.get("/page.css")
 @_reading.get("/page.js")
+@_reading.get("/page.svg")
 def file(request: Request) -> FileResponse:
     """The look, and the little that a browser does by itself."""
     return FileResponse(_PAGES / request.url.path.removeprefix("/"))
@@ -418,7 +419,11 @@ async def _guarded(request: Request, follow: Callable[[Request], Awaitable[Respo
 @cache
 def _templates() -> Environment:
     templates = Environment(
-        loader=FileSystemLoader(_PAGES), autoescape=True, trim_blocks=True, lstrip_blocks=True, auto_reload=False
+        loader=FileSystemLoader(_PAGES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=ChainableUndefined,  # what the relay does not tell is shown as nothing
     )
     templates.filters |= {"part": lambda text: quote(str(text), safe=":~"), "moment": _moment}
     return templates

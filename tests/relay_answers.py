@@ -1,7 +1,8 @@
 """The relay's API as the coordinator's page sees it.
 
-A fake, because a page's tests need what a real stack shows only after hours (outcomes that may be decided), in thousands
-(refused rows), or never (words that attack a browser). What the real API answers is held by `functions/` and `e2e/`.
+A fake, because a page's tests need what a real stack shows only after hours (outcomes that may be decided), seldom
+(thousands of refused rows), or never (words that attack a browser). What the real API answers is held by `functions/`
+and `e2e/`.
 """
 
 import json

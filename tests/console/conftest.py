@@ -18,13 +18,13 @@ class Visitor(TestClient):
     def token(self):
         return self.app.state.desk.token
 
-    def send(self, path, data=None, **headers):
+    def fill_in(self, path, data=None, **headers):
         said = {"Sec-Fetch-Site": "same-origin", "Origin": "null", **headers}
         return self.post(path, data={"token": self.token(), **(data or {})}, headers=said)
 
-    def send_and_read(self, path, data=None):
+    def fill_in_and_read(self, path, data=None):
         """Post a form and follow where it leads."""
-        answer = self.send(path, data)
+        answer = self.fill_in(path, data)
         assert answer.status_code == 303, answer.text
         return self.get(answer.headers["location"])
 
