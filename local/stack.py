@@ -1,6 +1,6 @@
 """The whole system on one machine: an embedded AWS (MiniStack), an imitation of Kiva, and the real template on it.
 
-    python -m local.stack up | status | logs | console | down
+    python -m local.stack up | status | logs | down
 
 `sam build` and `sam deploy` are the real ones. The functions run under AWS's own runtime client, each in an environment
 that holds nothing but that client, so that they see only what the layer brings and fail as they would fail in AWS. All
@@ -33,9 +33,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
-from cli.console import PORT as CONSOLE_PORT
-from cli.console import serve
-from cli.stacks import KINDS, local_stack
+from cli.stacks import KINDS
 from local import processes
 from local.processes import StackError, free_port
 
@@ -287,8 +285,8 @@ def _keep(stack: Stack) -> None:
 
 def _with_console(stack: Stack) -> Stack:
     """Serve the coordinator's page of a complete stack in the background; only this machine reaches it."""
-    state, port = Path(stack.state), free_port(CONSOLE_PORT, insisted=None, option="")
-    command = [sys.executable, "-m", "local.stack", "--state", stack.state, "console", "--port", str(port)]
+    state, port = Path(stack.state), free_port(8090, insisted=None, option="")
+    command = [sys.executable, "-m", "local.console", "--state", stack.state, "--port", str(port)]
     with step(f"Starting the coordinator's page on port {port}"):
         processes.start("console", command, state=state, environment=_environment(), folder=ROOT)
         _wait_for("console", f"http://{LOOPBACK}:{port}/page.css", state)
@@ -536,8 +534,6 @@ def main() -> int:
     start.add_argument("--sandbox-port", type=int, help="port of the imitation of Kiva (default: 8080, or a free one)")
     commands.add_parser("status", help="show where everything answers")
     commands.add_parser("logs", help="follow what the functions log, until Ctrl-C")
-    page = commands.add_parser("console", help="serve the coordinator's page in the foreground; `up` does it behind")
-    page.add_argument("--port", type=int, default=0, help="where it answers (default: any free port)")
     commands.add_parser("down", help="stop everything and remove it")
     chosen = parser.parse_args()
     state = chosen.state.resolve()
@@ -551,9 +547,6 @@ def main() -> int:
             elif stack := attach(state):
                 if chosen.command == "status":
                     _print_urls(stack)
-                elif chosen.command == "console":
-                    relay = local_stack(stack.name, stack.endpoint, stack.api, REGION)
-                    serve(relay, chosen.port, open_browser=False)
                 else:
                     for line in logs(stack, follow=True):
                         print(line, flush=True)

@@ -2,24 +2,16 @@
 
 import json
 import os
-import shutil
 import socket
 import threading
 from urllib.parse import urlsplit
 
 import pytest
 import uvicorn
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
+from chromium import not_installed, start_chromium
 from cli.console import create_app
 from relay_answers import NOW, FakeRelay, stack_with
-
-FLAGS = (
-    "headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-    "disable-component-update", "disable-sync", "disable-dev-shm-usage", "no-proxy-server",
-    # Whatever a page or the browser itself asks for elsewhere is not there.
-    "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -30,19 +22,9 @@ def downloads(tmp_path_factory):
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory, downloads):
     """The browser of the whole session. Where there is none these tests are left out, but not where CI says so."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not (program and driver):
-        reason = "no chromium with its chromedriver is installed; on Debian: apt install chromium chromium-driver"
-        pytest.fail(reason) if os.environ.get("CI") else pytest.skip(f"THE PAGES WERE NOT TRIED: {reason}")
-    options = ChromeOptions()
-    options.binary_location = program
-    for flag in (*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('chromium')}", "window-size=1280,1000"):
-        options.add_argument(f"--{flag}")
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    with Chrome(options=options, service=ChromeService(driver)) as browser:
-        browser.set_script_timeout(60)
+    if missing := not_installed():
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(f"THE PAGES WERE NOT TRIED: {missing}")
+    with start_chromium(tmp_path_factory.mktemp("chromium"), downloads) as browser:
         yield browser
 
 

@@ -1,12 +1,12 @@
 """The coordinator's page in a browser: by keyboard, in light and dark, on a small screen, without JavaScript."""
 
 import pytest
-from axe_core_python.selenium import Axe
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver import ActionChains, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
+from chromium import dress, narrow, overflow, unfold, violations
 from cli.relay_api import NoAnswer, Refused
 from relay_answers import UUID, refused, waiting
 
@@ -22,7 +22,6 @@ PAGES = (
     "/submissions/repayment/2026-10:L-11:100.00",
     DECISION,
 )
-RULES = {"runOnly": ["wcag2a", "wcag2aa"]}
 MOST_STOPS = 200
 """Of the Tab key, until a test gives up."""
 
@@ -222,19 +221,6 @@ def test_without_javascript_a_decision_has_its_own_page(browser, desk, relay):
 # --- for everybody ---
 
 
-def dress(browser, scheme):
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-
-
-def violations(browser):
-    found = Axe().run(browser, options=RULES)
-    assert len(found["passes"]) > 10
-    return [
-        (it["id"], node["html"][:200], node["failureSummary"]) for it in found["violations"] for node in it["nodes"]
-    ]
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("environment", ["stage", "sandbox", "production"])
 def test_every_page_is_for_everybody(browser, desk_at, relay, scheme, environment):
@@ -242,7 +228,7 @@ def test_every_page_is_for_everybody(browser, desk_at, relay, scheme, environmen
     dress(browser, scheme)
     for path in PAGES:
         browser.get(desk + path)
-        browser.execute_script("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+        unfold(browser)
         assert violations(browser) == [], path
     paper = browser.execute_script("return getComputedStyle(document.documentElement).backgroundColor")
     assert paper == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 25, 29)"}[scheme]
@@ -272,17 +258,12 @@ def test_what_goes_wrong_is_told_to_everybody(chromium, desk, relay, scheme):
     assert violations(chromium) == []
 
 
-def overflow(browser):
-    return browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
-
-
 def test_at_320_pixels_no_page_scrolls_sideways(browser, desk_at):
     desk = desk_at(KivaEnvironment="production")
-    screen = {"width": 320, "height": 640, "deviceScaleFactor": 1, "mobile": True}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    narrow(browser, 320)
     for path in PAGES:
         browser.get(desk + path)
-        browser.execute_script("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+        unfold(browser)
         assert browser.execute_script("return innerWidth") == 320
         assert overflow(browser) == 0, path
     browser.get(desk)
