@@ -31,7 +31,7 @@ console: setup ## open the coordinator's page of STAGE=local|stage|prod in a bro
 	@$(PYTHON) -m cli.console $(or $(STAGE),local) $(if $(PORT),--port $(PORT))
 
 screenshots: setup ## draw the README's pictures of the pages anew, from a run of the stack on this machine
-	@$(LOCALLY) PYTHONPATH=tests:. $(PYTHON) -m browser.screenshots
+	@$(LOCALLY) PYTHONPATH=tests:layers/kiva_partner:. $(PYTHON) -m browser.screenshots
 
 credentials: setup ## ask for Kiva's client id and secret and put them into the stack of STAGE=local|stage|prod
 	@$(PYTHON) -m cli.credentials $(STAGE)

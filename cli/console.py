@@ -441,10 +441,14 @@ def serve(stack: StackOfStage, port: int, open_browser: bool) -> None:  # noqa: 
 
     Raises:
         NoSuchStack, ClientError, BotoCoreError: the stack cannot be looked at.
-        OSError: the port cannot be had.
+        SystemExit: the port cannot be had; with a message.
     """
     app = create_app(stack)
-    with socket.create_server((LOOPBACK, port)) as listener:
+    try:
+        listener = socket.create_server((LOOPBACK, port))
+    except (OSError, OverflowError) as error:
+        sys.exit(f"Port {port} of {LOOPBACK} cannot be had ({error}). Choose another one; 0 takes any that is free.")
+    with listener:
         url = f"http://{LOOPBACK}:{listener.getsockname()[1]}/"
         print(f"What waits for a person in {stack.name}: {url}  (Ctrl-C ends it)", flush=True)
         if open_browser:

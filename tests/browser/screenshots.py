@@ -28,7 +28,9 @@ def fill(world: World) -> None:
     known = [{"loan_id": f"L-{number}-1", "client_id": "C-1", "amount": 1250.5} for number in (90017, 90041)]
     world.post("repayment", world.repayments(5, period="2026-09"), Prefer="wait")
     world.post("repayment", {"period": "2026-09", "repayments": known}, Prefer="wait")
-    for kind, message in (("loan_draft", world.draft()), ("repayment", world.repayments(3))):
+    draft = world.draft()
+    draft["entreps"][0]["loan_id"] = "L-81207-1"
+    for kind, message in (("loan_draft", draft), ("repayment", world.repayments(3))):
         for reference in world.die_before_sending(kind, message):
             world.note(kind, reference, "SENDING")
     world.housekeeping()
@@ -38,6 +40,7 @@ def take(browser: Chrome, url: str, file: Path, height: int) -> None:
     """Draw a page from its top, in few colours."""
     browser.get(url)
     browser.set_window_size(WIDTH, height)
+    browser.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
     browser.save_screenshot(str(file))
     with Image.open(file) as picture:
         picture.convert("RGB").quantize(COLOURS).save(file, optimize=True)
@@ -57,7 +60,7 @@ def main() -> None:
             fill(World(stack))
             IMAGES.mkdir(exist_ok=True)
             take(browser, stack.console, IMAGES / "console.png", 1300)
-            take(browser, f"{stack.sandbox}/", IMAGES / "sandbox.png", 1000)
+            take(browser, f"{stack.sandbox}/pa2/", IMAGES / "sandbox.png", 1000)
     finally:
         down(state)
         shutil.rmtree(profile, ignore_errors=True)

@@ -1,8 +1,5 @@
 """The coordinator's page in this process, in front of a fake of the relay's API."""
 
-import re
-from urllib.parse import urlsplit
-
 import pytest
 from fastapi.testclient import TestClient
 
@@ -48,13 +45,3 @@ def desk_of(relay):
 @pytest.fixture
 def desk(desk_of):
     return desk_of()
-
-
-def words(answer):
-    """What somebody reads, in one line."""
-    text = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", answer.text, flags=re.DOTALL)
-    return " ".join(text.replace("&gt;", ">").replace("&#39;", "'").split())
-
-
-def query_of(answer):
-    return urlsplit(answer.headers["location"]).query

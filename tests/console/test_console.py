@@ -13,7 +13,6 @@ from fastapi.testclient import TestClient
 from cli.console import DAYS, create_app
 from cli.relay_api import NoAnswer, Refused
 from cli.stacks import NoSuchStack
-from console.conftest import query_of, words
 from relay_answers import NOW, UUID, WHEN, call, refused, stack_with, submission, waiting
 
 PAGES = (
@@ -25,6 +24,16 @@ PAGES = (
 )
 DECISION = "/submissions/loan_draft/L-1~2Fl/decision"
 ATTACK = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>{{1337*7}}"
+
+
+def words(answer):
+    """What somebody reads, in one line."""
+    text = re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", answer.text, flags=re.DOTALL)
+    return " ".join(text.replace("&gt;", ">").replace("&#39;", "'").split())
+
+
+def query_of(answer):
+    return urlsplit(answer.headers["location"]).query
 
 
 # --- what is shown ---
