@@ -83,7 +83,7 @@ serve(stack_with(FakeRelay()), 0, open_browser=False)
 
 
 def test_a_process_that_serves_it_says_nothing_about_what_is_asked():
-    with subprocess.Popen(
+    with subprocess.Popen(  # noqa: S603 our own command
         [sys.executable, "-c", SERVE], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
         first = process.stdout.readline()
