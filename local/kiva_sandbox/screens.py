@@ -19,7 +19,7 @@ from fastapi.responses import FileResponse, HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from local.kiva_sandbox.bodies import Draft
+from local.kiva_sandbox.bodies import Draft, Journal
 from local.kiva_sandbox.pa2 import is_image
 from local.kiva_sandbox.state import DraftKept, NotPublishable, Problem, Row, State
 from local.kiva_sandbox.web import KeptState, sent_from_here
@@ -119,7 +119,8 @@ async def archive(archive_id: str, state: KeptState, page: PageNumber = 1) -> HT
     if not found:
         raise _no("archive", archive_id)
     known = {loan["internal_loan_id"]: loan["kiva_id"] for loan in state.loans()}
-    return _page("archive.html", shown=_Shown.of(found, page), first=found[0], known=known)
+    shown = _Shown.of([Journal.model_validate(kept["journal"]) for kept in found], page)
+    return _page("archive.html", shown=shown, first=found[0], known=known)
 
 
 @screens.post("/journals/confirm/{archive_id}")
