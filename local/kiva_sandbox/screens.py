@@ -200,7 +200,7 @@ class _Shown[Item]:
 
     def at(self, number: int) -> str:
         """The address of another page of the same list."""
-        return "?" + urlencode({**self.asked, "page": number}, errors="replace")
+        return "?" + urlencode({**self.asked, "page": number})
 
 
 def _read(kept: DraftKept) -> Draft:
