@@ -7,7 +7,7 @@ export SAM_CLI_TELEMETRY = 0
 LOCALLY = env -u AWS_PROFILE -u AWS_CA_BUNDLE -u PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down logs credentials redrive test faults fuzz bench check build sbom pins clean
+.PHONY: help setup demo up down logs console screenshots credentials redrive test faults fuzz bench check build sbom pins clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -26,6 +26,12 @@ logs: setup ## follow what the functions of the running stack say
 
 down: setup ## stop the running stack and remove what it left
 	@$(LOCALLY) $(PYTHON) -m local.stack down
+
+console: setup ## open the coordinator's page of STAGE=local|stage|prod in a browser: what waits for a person [PORT=…]
+	@$(PYTHON) -m cli.console $(or $(STAGE),local) $(if $(PORT),--port $(PORT))
+
+screenshots: setup ## draw the README's pictures of the pages anew, from a run of the stack on this machine
+	@$(LOCALLY) PYTHONPATH=tests:layers/kiva_partner:. $(PYTHON) -m browser.screenshots
 
 credentials: setup ## ask for Kiva's client id and secret and put them into the stack of STAGE=local|stage|prod
 	@$(PYTHON) -m cli.credentials $(STAGE)

@@ -11,6 +11,10 @@ from template.rules import AWS_POLICIES
 Right = tuple[str, str]
 
 LEASE = 'LedgerTable.Arn if ForAllValues:StringLike dynamodb:LeadingKeys "${KivaEnvironment}#${KivaPartnerId}#lease#*"'
+DONE = LEASE.replace("#lease#", "#done#")
+CATALOGUE = (
+    'LedgerTable.Arn if ForAllValues:StringEquals dynamodb:LeadingKeys "${KivaEnvironment}#${KivaPartnerId}#catalogue"'
+)
 PARAMETER = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter/${AWS::StackName}/kiva-token"
 
 
@@ -60,10 +64,11 @@ FUNCTIONS = {
     | actions("${PayloadBucket.Arn}/photos/*", "s3:GetObject", "s3:PutObject"),
     "JournalUpdatesFunction": submit("JournalUpdates", "journal_update"),
     "RepaymentsFunction": submit("Repayments", "repayment"),
-    "ConsoleFunction": SEARCH | DECIDE,
+    "ConsoleFunction": SEARCH | DECIDE | actions(DONE, "dynamodb:PutItem"),
     "HousekeepingFunction": SEARCH
     | DECIDE
     | FORGET
+    | actions(CATALOGUE, "dynamodb:PutItem")
     | {("sqs:SendMessage", f"{name}Queue.Arn") for name in ("LoanDrafts", "JournalUpdates", "Repayments")},
 }
 

@@ -12,10 +12,11 @@ ORDER = (
     {"errors", "dynamodb", "masking"},
     {"settings", "strict_json", "photos"},
     {"messages", "tokens"},
-    {"ledger", "client", "payloads", "breaker"},
-    {"relay", "decisions"},
+    {"ledger", "client", "payloads", "breaker", "catalogue"},
+    {"relay", "decisions", "pa2"},
     {"telemetry", "openapi"},
-    {"api", "queues", "housekeeping"},
+    {"api", "queues", "housekeeping", "checks"},
+    {"waiting"},
     {"runtime"},
 )
 RANK = {module: rank for rank, modules in enumerate(ORDER) for module in modules}
