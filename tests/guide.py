@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from template.cloudformation import ROOT
+
 GUIDE = ROOT / "docs" / "producers.md"
 
 _BLOCK = re.compile(

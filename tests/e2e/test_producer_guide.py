@@ -9,9 +9,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from guide import GUIDE, ROOT, blocks
+from guide import GUIDE, blocks
 from images import data_uri, jpeg
 from local.stack import REGION
+from template.cloudformation import ROOT
 
 SENT = [
     ("repayment", "L-71434-1"),
@@ -178,7 +179,7 @@ def test_a_policy_allows_nothing_else(reader, ended, user, command):
     assert re.search(r"AccessDenied|Forbidden", refused.stderr)
 
 
-@pytest.mark.parametrize("other", ["loan-drafts", "repayments", "submissions/journal_update/L-71375-1:0/decision"])
+@pytest.mark.parametrize("other", ["loan-drafts", "repayments", "submissions/journal_update/R7/decision"])
 def test_the_policy_for_one_route_is_refused_on_the_others(reader, other):
     (curl,) = [block for block in blocks(GUIDE, "run") if "curl " in block.text]
 

@@ -14,9 +14,10 @@ ORDER = (
     {"messages", "tokens"},
     {"ledger", "client", "payloads", "breaker"},
     {"relay", "decisions"},
-    {"telemetry", "openapi"},
+    {"telemetry"},
     {"api", "queues", "housekeeping", "checks"},
-    {"waiting"},
+    {"waiting", "examples"},
+    {"openapi"},
     {"runtime"},
 )
 RANK = {module: rank for rank, modules in enumerate(ORDER) for module in modules}
