@@ -8,7 +8,7 @@ import pytest
 from guide import GUIDE, blocks
 from images import data_uri, png
 from kiva_partner.decisions import parse_decision
-from kiva_partner.messages import Kind, parse
+from kiva_partner.messages import MAX_MESSAGE_BYTES, MAX_ROWS, Kind, parse
 from template.cloudformation import ROOT
 
 KINDS = {"entreps": Kind.LOAN_DRAFT, "journals": Kind.JOURNAL_UPDATE, "repayments": Kind.REPAYMENT}
@@ -48,3 +48,17 @@ def test_every_producer_of_the_guide_has_a_policy_and_every_policy_a_producer():
     users = {block.name for block in blocks(GUIDE, "run")} - {"operator"}
 
     assert users == {block.name for block in blocks(GUIDE, "policy")}
+
+
+def test_the_guides_limits_are_those_that_are_checked():
+    limits = GUIDE.read_text().partition("## 8. Limits")[2]
+
+    assert f"| Message | {MAX_MESSAGE_BYTES:,} bytes" in limits
+    assert f"| Rows | {MAX_ROWS:,} journals or repayments" in limits
+
+
+def test_what_the_guide_links_to_is_there():
+    links = re.findall(r"\]\((?!https:)([^)#]+)", GUIDE.read_text())
+
+    assert links
+    assert [link for link in links if not (GUIDE.parent / link).exists()] == []

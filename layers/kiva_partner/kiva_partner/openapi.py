@@ -9,9 +9,9 @@ from . import examples
 from .client import CONFIG_NAMES
 from .decisions import Choice, Decision
 from .ledger import State
-from .messages import Kind, json_schema
+from .messages import MAX_MESSAGE_BYTES, MAX_ROWS, Kind, json_schema
 
-_OVERVIEW = """
+_OVERVIEW = f"""
 Every event reaches Kiva once, or a person is told exactly why not.
 
 **Requests are signed** with AWS Signature Version 4 for the service `execute-api`; the caller's policy must allow
@@ -26,8 +26,8 @@ submitted at once and answered with the outcome. The gateway gives up after 29 s
 
 | Limit | |
 |---|---|
-| Message | 1,000,000 bytes; up to 6 MB with an inline photo |
-| Rows of a message | 5,000 journals or repayments, 100 borrowers, 500 dates |
+| Message | {MAX_MESSAGE_BYTES:,} bytes; up to 6 MB with an inline photo |
+| Rows of a message | {MAX_ROWS:,} journals or repayments, 100 borrowers, 500 dates |
 | Photo | PNG, JPEG or GIF of 5 MiB; above 4 MiB only through the payload bucket (`photo`) |
 | Amounts | at most two decimals |
 | Requests | 20 a second, in bursts of 40 |
@@ -35,7 +35,7 @@ submitted at once and answered with the outcome. The gateway gives up after 29 s
 An unknown field is an error, and so is `null`: what is optional is left out.
 
 **Errors are problem details** (RFC 9457), which name fields and rules and never a value. These are the gateway's own,
-as `{"message": "…"}`: 403 (signature or permission), 429 (too many requests), 504 (no answer within 29 s).
+as `{{"message": "…"}}`: 403 (signature or permission), 429 (too many requests), 504 (no answer within 29 s).
 """
 _SUBMIT, _OUTCOMES, _PEOPLE, _KIVA, _STACK = "Submit", "Outcomes", "People", "Kiva", "Stack"
 _TAGS = {
