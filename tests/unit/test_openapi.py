@@ -1,6 +1,7 @@
 import json
 import re
 from copy import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from kiva_partner.errors import InvalidMessage, NotDecidable, NotSent, Violation
 from kiva_partner.ledger import Outcome, Row, State
 from kiva_partner.messages import Kind, parse
 from kiva_partner.openapi import document
+from kiva_partner.pa2 import findings
 from kiva_partner.settings import AmountMode
 from template import cloudformation
 
@@ -126,6 +128,12 @@ def test_every_message_that_is_shown_would_be_taken(path, kind, columns, mode, r
     assert shown
     for each in shown.values():
         assert parse(kind, json.dumps(each["value"]), rules).submissions
+
+
+def test_the_drafts_that_are_shown_leave_nothing_to_be_mended_in_pa2(rules):
+    for each in request_content("/loan-drafts")["examples"].values():
+        (draft,) = parse(Kind.LOAN_DRAFT, json.dumps(each["value"]), rules).submissions
+        assert list(findings(draft, None, date(2026, 11, 25))) == []
 
 
 def test_every_decision_that_can_be_taken_is_shown():

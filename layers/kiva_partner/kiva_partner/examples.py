@@ -15,7 +15,7 @@ from .settings import AmountMode, PartnerRules
 REQUESTS: dict[Kind, dict[str, Any]] = {
     Kind.LOAN_DRAFT: {
         "individual": {
-            "summary": "An individual loan: one entry in entreps",
+            "summary": "An individual loan, with a photo that lies in the bucket",
             "value": {
                 "activity_id": 61,
                 "theme_type_id": 48,
@@ -40,10 +40,11 @@ REQUESTS: dict[Kind, dict[str, Any]] = {
                     {"date": "2027-01-01", "principal": 30000.00, "interest": 900.00},
                     {"date": "2027-02-01", "principal": 30000.00, "interest": 450.00},
                 ],
+                "photo": {"s3_key": "photos/L-77310-2.jpg"},
             },
         },
         "group": {
-            "summary": "A group of two, with a reference of the producer's own and a photo that lies in the bucket",
+            "summary": "A group of two, under a reference of the producer's own",
             "value": {
                 "reference": "mis-2026-004711",
                 "activity_id": 61,
@@ -76,6 +77,10 @@ REQUESTS: dict[Kind, dict[str, Any]] = {
                         "gender": "female",
                         "amount": 40000.00,
                     },
+                ],
+                "schedule": [
+                    {"date": "2027-01-01", "principal": 50000.00, "interest": 1500.00},
+                    {"date": "2027-02-01", "principal": 50000.00, "interest": 750.00},
                 ],
                 "photo": {"s3_key": "photos/GL-0513-1.jpg"},
             },
