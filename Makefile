@@ -7,7 +7,7 @@ export SAM_CLI_TELEMETRY = 0
 LOCALLY = env -u AWS_PROFILE -u AWS_CA_BUNDLE -u PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down logs console screenshots credentials redrive test faults fuzz bench check build sbom pins clean
+.PHONY: help setup demo up down logs console screenshots credentials redrive test faults fuzz bench check build openapi sbom pins clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -64,6 +64,10 @@ check: setup ## lint, format, types and the template, without running anything
 
 build: setup ## build what `sam deploy` and `sam local` use
 	@PATH="$(CURDIR)/.venvs/uv/bin:$$PATH" $(SAM) build --cached --parallel
+
+openapi: setup ## write docs/openapi.json, which describes the API
+	@PYTHONPATH=layers/kiva_partner $(PYTHON) -c 'import json, pathlib; from kiva_partner.openapi import document; \
+	  pathlib.Path("docs/openapi.json").write_text(json.dumps(document(), indent=2, ensure_ascii=False) + "\n")'
 
 sbom: SBOM = .local/sbom.json
 sbom: setup ## write the bill of materials of what is deployed (CycloneDX) to .local/sbom.json
