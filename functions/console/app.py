@@ -1,6 +1,7 @@
 """What people and systems read and decide: submissions and their outcomes, Kiva's loans and lists, the API itself."""
 
 from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any
 from urllib.parse import unquote
@@ -9,7 +10,8 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.router import APIGatewayRouter
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from kiva_partner import api, runtime
+from kiva_partner import api, runtime, waiting
+from kiva_partner.checks import checks_of
 from kiva_partner.client import CONFIG_NAMES, MAX_LOANS_PER_PAGE
 from kiva_partner.decisions import parse_decision
 from kiva_partner.errors import InvalidMessage, NotDecidable, SubmissionError, Violation
@@ -17,7 +19,11 @@ from kiva_partner.ledger import Row, State
 from kiva_partner.messages import Kind
 from kiva_partner.openapi import document
 
-MAX_SUBMISSIONS_PER_PAGE = 100
+MAX_SUBMISSIONS_PER_PAGE = 1000
+"""As many as a message of a report has; they make a tenth of what a function may answer (6 MB)."""
+
+MAX_REFERENCE = 500
+"""Characters; the longest of ours has half of that."""
 
 router = APIGatewayRouter()  # type: ignore[no-untyped-call]
 
@@ -78,16 +84,50 @@ def decision(kind: str, reference: str) -> Response[str]:
 
 @router.get("/submissions")
 def submissions() -> Response[str]:
-    """Submissions of a kind in a state, the latest change first."""
+    """Submissions of a kind in a state, the latest change first; or those of a loan, the newest first."""
+    if loan_id := _query("loan_id"):
+        return _ok({"submissions": [api.show(row) for row in runtime.ledger().list_by_loan(loan_id)]})
     state = _query("state").upper()
     if state not in set(State):
         raise InvalidMessage(Violation("state", f"must be one of {', '.join(State)}"))
-    limit = _number("limit", MAX_SUBMISSIONS_PER_PAGE, 1, MAX_SUBMISSIONS_PER_PAGE)
-    page = runtime.ledger().list_by_state(_kind(_query("kind")), State(state), limit=limit, cursor=_query("cursor"))
+    page = runtime.ledger().list_by_state(
+        _kind(_query("kind")),
+        State(state),
+        since=_day("since"),
+        limit=_number("limit", 100, 1, MAX_SUBMISSIONS_PER_PAGE),
+        cursor=_query("cursor"),
+    )
     body: dict[str, Any] = {"submissions": [api.show(row) for row in page.rows]}
     if page.cursor:
         body["cursor"] = page.cursor
     return _ok(body)
+
+
+@router.get("/waiting")
+def what_waits() -> Response[str]:
+    """What waits for a person, by what they must do."""
+    days = _number("days", 60, 1, waiting.MOST_DAYS)
+    since = datetime.now(UTC).date() - timedelta(days=days)
+    return _ok(waiting.shown(waiting.look(runtime.ledger(), since), days))
+
+
+@router.post("/waiting/<kind>/<reference>/done")
+def done(kind: str, reference: str) -> Response[str]:
+    """A person has published, confirmed or finalised it, or has seen to what was refused: it waits no longer."""
+    found, name = _kind(kind), unquote(reference)
+    if not name.isprintable() or len(name) > MAX_REFERENCE:
+        raise InvalidMessage(Violation("reference", f"must be one line of at most {MAX_REFERENCE} characters"))
+    by = router.current_event.request_context.identity.user_arn or "unknown"
+    at = runtime.ledger().mark_done(found, name, by)
+    runtime.telemetry().done(found, name, by)
+    return _ok({"kind": found, "kiva_reference": name, "by": by, "at": at})
+
+
+@router.get("/check")
+def check() -> Response[str]:
+    """Whether Kiva takes these credentials, for this partner, with every scope; and what to do where it does not."""
+    with runtime.client().session(runtime.seconds_left(router.lambda_context)) as kiva:
+        return _ok({"checks": [each.shown() for each in checks_of(runtime.settings(), runtime.tokens(), kiva)]})
 
 
 @router.get("/loans")
@@ -148,6 +188,14 @@ def _query(name: str) -> str:
     if not text.isprintable():  # half of a surrogate pair cannot even be sent
         raise InvalidMessage(Violation(name, "must be one line without control characters"))
     return text
+
+
+def _day(name: str) -> date | None:
+    text = _query(name)
+    try:
+        return date.fromisoformat(text) if text else None
+    except ValueError:
+        raise InvalidMessage(Violation(name, "must be a day (YYYY-MM-DD)")) from None
 
 
 def _number(name: str, default: int, smallest: int, largest: int) -> int:

@@ -71,11 +71,12 @@ class DynamoDb:
         **_,
     ):
         """Items of an index with one value of its key, the latest first: the only query that the layer makes."""
-        (name,), (value,) = ExpressionAttributeNames.values(), ExpressionAttributeValues.values()
+        (name,), (value, *since) = ExpressionAttributeNames.values(), ExpressionAttributeValues.values()
         time, whole = INDEXES[name]
         keys = ("pk", name, time)
         with self._lock:
             found = [copy.deepcopy(item) for item in self._items.values() if item.get(name) == value]
+        found = [item for item in found if all(item[time]["S"] >= day["S"] for day in since)]
         found.sort(key=lambda item: _place(item, time), reverse=True)
         if ExclusiveStartKey:
             found = [item for item in found if _place(item, time) < _place(ExclusiveStartKey, time)]

@@ -30,7 +30,7 @@ def test_an_unknown_reference_is_not_found(console, path):
         ({"kind": "loan_drafts", "state": "UNKNOWN"}, "kind"),
         ({"kind": "loan_draft", "state": "LOST"}, "state"),
         ({"kind": "loan_draft"}, "state"),
-        ({"kind": "loan_draft", "state": "UNKNOWN", "limit": "101"}, "limit"),
+        ({"kind": "loan_draft", "state": "UNKNOWN", "limit": "1001"}, "limit"),
         ({"kind": "loan_draft", "state": "UNKNOWN", "limit": "٣"}, "limit"),
         ({"kind": "loan_draft", "state": "UNKNOWN", "cursor": "x"}, "cursor"),
     ],

@@ -11,6 +11,7 @@ from template.rules import AWS_POLICIES
 Right = tuple[str, str]
 
 LEASE = 'LedgerTable.Arn if ForAllValues:StringLike dynamodb:LeadingKeys "${KivaEnvironment}#${KivaPartnerId}#lease#*"'
+DONE = LEASE.replace("#lease#", "#done#")
 PARAMETER = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter/${AWS::StackName}/kiva-token"
 
 
@@ -60,7 +61,7 @@ FUNCTIONS = {
     | actions("${PayloadBucket.Arn}/photos/*", "s3:GetObject", "s3:PutObject"),
     "JournalUpdatesFunction": submit("JournalUpdates", "journal_update"),
     "RepaymentsFunction": submit("Repayments", "repayment"),
-    "ConsoleFunction": SEARCH | DECIDE,
+    "ConsoleFunction": SEARCH | DECIDE | actions(DONE, "dynamodb:PutItem"),
     "HousekeepingFunction": SEARCH
     | DECIDE
     | FORGET

@@ -15,7 +15,8 @@ ORDER = (
     {"ledger", "client", "payloads", "breaker"},
     {"relay", "decisions"},
     {"telemetry", "openapi"},
-    {"api", "queues", "housekeeping"},
+    {"api", "queues", "housekeeping", "checks"},
+    {"waiting"},
     {"runtime"},
 )
 RANK = {module: rank for rank, modules in enumerate(ORDER) for module in modules}

@@ -206,6 +206,8 @@ def show(row: Row) -> dict[str, Any]:
         "created_at": row.created_at,
         "updated_at": row.updated_at,
     }
+    if row.period:
+        shown["period"] = row.period
     if row.warnings:
         shown["warnings"] = list(row.warnings)
     if row.decisions:

@@ -89,10 +89,10 @@ class Decisions(Struct, frozen=True):
 
     def _of_the_same_call(self, row: Row) -> list[Row]:
         """The row first. A draft is alone in its call."""
-        if row.kind is Kind.LOAN_DRAFT or not _call_id(row):
+        if row.kind is Kind.LOAN_DRAFT or not call_id(row):
             return [row]
         others = self.ledger.every(row.kind, State.UNKNOWN)
-        return [row] + [each for each in others if _call_id(each) == _call_id(row) and each.reference != row.reference]
+        return [row] + [each for each in others if call_id(each) == call_id(row) and each.reference != row.reference]
 
 
 def decidable_at(row: Row) -> float:
@@ -100,7 +100,8 @@ def decidable_at(row: Row) -> float:
     return row.lease_until + SETTLING_SECONDS
 
 
-def _call_id(row: Row) -> str:
+def call_id(row: Row) -> str:
+    """The call to Kiva that its outcome is of."""
     return row.outcome.call_id if row.outcome else ""
 
 

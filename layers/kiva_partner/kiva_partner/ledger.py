@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import cache
 from itertools import batched
@@ -330,20 +330,26 @@ class Ledger:
         """Many submissions, as of now, in the order asked for; those without a row are left out."""
         return {row.reference: row for row in self._get_all([self._key(kind, reference) for reference in references])}
 
-    def every(self, kind: Kind, state: State) -> Iterator[Row]:
-        """All submissions of a kind in a state, the latest change first (an index: up to a second behind)."""
+    def every(self, kind: Kind, state: State, *, since: date | None = None) -> Iterator[Row]:
+        """All submissions of a kind in a state, as `list_by_state` gives them."""
         cursor = None
         while True:
-            page = self.list_by_state(kind, state, cursor=cursor)
+            page = self.list_by_state(kind, state, since=since, limit=1000, cursor=cursor)
             yield from page.rows
             cursor = page.cursor
             if cursor is None:
                 return
 
-    def list_by_state(self, kind: Kind, state: State, *, limit: int = 100, cursor: str | None = None) -> Page:
-        """Submissions of a kind in a state, the latest change first (an index: up to a second behind)."""
+    def list_by_state(
+        self, kind: Kind, state: State, *, since: date | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page:
+        """Submissions of a kind in a state, the latest change first (an index: up to a second behind).
+
+        `since` leaves out those that have not changed from the beginning of that day (UTC) on.
+        """
         start = _start_of(cursor) if cursor else None
-        items, cursor = self._query("by_state", "kind_state", f"{self._scope}#{kind}#{state}", limit, start)
+        value = f"{self._scope}#{kind}#{state}"
+        items, cursor = self._query("by_state", "kind_state", value, limit, start, since=since)
         return Page([_row(plain(item)) for item in items], cursor)
 
     def list_by_loan(self, loan_id: str, *, limit: int = 100) -> list[Row]:
@@ -353,6 +359,28 @@ class Ledger:
         """
         items, _ = self._query("by_loan", "loan_id", f"{self._scope}#{loan_id}", limit, None)
         return self._get_all([item["pk"]["S"] for item in items])
+
+    def mark_done(self, kind: Kind, reference: str, by: str) -> str:
+        """Remember that a person has done what was to be done about something; gives when (UTC, ISO 8601).
+
+        `reference` is Kiva's of a draft, an archive or an upload; of a refused submission its own.
+        """
+        now = self._now()
+        self._client().put_item(
+            TableName=self._table,
+            Item={
+                "pk": {"S": self._key(kind, reference, "done")},
+                "done_at": {"S": now},
+                "done_by": {"S": by},
+                "expires_at": {"N": str(self._end_of_keeping())},
+            },
+        )
+        return now
+
+    def read_done(self, kind: Kind, references: Sequence[str]) -> dict[str, str]:
+        """When each of these was marked as done (UTC, ISO 8601); those that were not are left out."""
+        keys = {self._key(kind, reference, "done"): reference for reference in references}
+        return {keys[key]: item["done_at"] for key, item in self._get_items(list(keys)).items()}
 
     def write_receipt(self, message: Message) -> None:
         """Remember which submissions a message of the API held, so that its Location can answer for all of them."""
@@ -376,31 +404,44 @@ class Ledger:
 
     def _get_all(self, keys: Sequence[str]) -> list[Row]:
         """The rows that there are, in the order of their keys."""
-        found: dict[str, Row] = {}
+        found = self._get_items(keys)
+        # DynamoDB answers in any order it likes.
+        return [_row(found[key]) for key in keys if key in found]
+
+    def _get_items(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The items that there are, as plain values, by their keys."""
+        found: dict[str, dict[str, Any]] = {}
         for some in batched(dict.fromkeys(keys), 100):
             wanted: Any = {self._table: {"Keys": [{"pk": {"S": key}} for key in some], "ConsistentRead": True}}
             for attempt in range(ATTEMPTS):
                 answer = self._client().batch_get_item(RequestItems=wanted)
-                found |= {item["pk"]["S"]: _row(plain(item)) for item in answer["Responses"].get(self._table, [])}
+                found |= {item["pk"]["S"]: plain(item) for item in answer["Responses"].get(self._table, [])}
                 wanted = answer.get("UnprocessedKeys")
                 if not wanted:
                     break
                 self._sleep(BACKOFF_SECONDS * 2**attempt)
             else:
                 raise TimeoutError("DynamoDB leaves keys of a BatchGetItem unprocessed")
-        # DynamoDB answers in any order it likes.
-        return [found[key] for key in keys if key in found]
+        return found
 
     def _query(
-        self, index: str, name: str, value: str, limit: int, start: dict[str, Any] | None
+        self,
+        index: str,
+        name: str,
+        value: str,
+        limit: int,
+        start: dict[str, Any] | None,
+        *,
+        since: date | None = None,
     ) -> tuple[list[dict[str, Any]], str | None]:
         more: Any = {"ExclusiveStartKey": start} if start else {}
+        values = {":value": {"S": value}, **({":since": {"S": since.isoformat()}} if since else {})}
         answer = self._client().query(
             TableName=self._table,
             IndexName=index,
-            KeyConditionExpression="#key = :value",
+            KeyConditionExpression="#key = :value" + (" AND updated_at >= :since" if since else ""),
             ExpressionAttributeNames={"#key": name},
-            ExpressionAttributeValues={":value": {"S": value}},
+            ExpressionAttributeValues=values,
             ScanIndexForward=False,
             Limit=limit,
             **more,
@@ -417,6 +458,9 @@ class Ledger:
         if outcome.state in _FREE:
             end["add"] = {"spent": {target.fingerprint}}
         return end
+
+    def _now(self) -> str:
+        return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="microseconds")
 
     def _end_of_keeping(self) -> int:
         return int(self._clock() + KEEP_SETTLED.total_seconds())
@@ -439,8 +483,7 @@ class Ledger:
         * `add`, numbers to count up by and sets to put into sets,
         * `append`, values to put at the end of lists.
         """
-        now = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="microseconds")
-        common |= {"state": state, "updated_at": now}
+        common |= {"state": state, "updated_at": self._now()}
         known = {f":{name}": typed(value) for name, value in common.items()}
         known |= {name: typed(value) for name, value in (values or {}).items()}
 

@@ -18,7 +18,14 @@ _ROUTES = {
 
 def document() -> dict[str, Any]:
     """The whole document, as plain JSON values."""
-    schemas: dict[str, Any] = {"Submission": _SUBMISSION, "Submissions": _SUBMISSIONS, "Problem": _PROBLEM}
+    schemas: dict[str, Any] = {
+        "Submission": _SUBMISSION,
+        "Submissions": _SUBMISSIONS,
+        "Waiting": _WAITING,
+        "Done": _DONE,
+        "Checks": _CHECKS,
+        "Problem": _PROBLEM,
+    }
     paths: dict[str, Any] = {}
     for kind, (path, text) in _ROUTES.items():
         schema, parts = json_schema(kind, "#/components/schemas/{name}")
@@ -28,6 +35,7 @@ def document() -> dict[str, Any]:
     (decision,), parts = msgspec.json.schema_components([Decision], ref_template="#/components/schemas/{name}")
     schemas |= parts
     paths["/submissions/{kind}/{reference}/decision"] = {"post": _decide(decision)}
+    paths["/waiting/{kind}/{reference}/done"] = {"post": _mark_done()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -114,6 +122,20 @@ def _decide(schema: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _mark_done() -> dict[str, Any]:
+    return {
+        "summary": "Say that a person has published, confirmed or finalised it, or has seen to what was refused",
+        "operationId": "mark_done",
+        "parameters": [
+            _parameter("kind", "Which kind", where="path", **_KIND),
+            _parameter(
+                "reference", "Kiva's id of the draft, archive or upload; of what was refused, its own", where="path"
+            ),
+        ],
+        "responses": {"200": _answer("It waits no longer", "Done"), "400": _problem("The kind or reference is none")},
+    }
+
+
 def _parameter(name: str, text: str, *, where: str = "query", **schema: Any) -> dict[str, Any]:
     return {
         "name": name,
@@ -136,12 +158,14 @@ def _object(text: str) -> dict[str, Any]:
 _KIND: dict[str, Any] = {"enum": list(Kind)}
 _READS: dict[str, Any] = {
     "/submissions": _read(
-        "Submissions of a kind in a state, the latest change first",
+        "Submissions of a kind in a state, the latest change first; or those of a loan, the newest first",
         "list_submissions",
         _answer("Some submissions, and the cursor of the next page", "Submissions"),
-        {**_parameter("kind", "Which kind", **_KIND), "required": True},
-        {**_parameter("state", "Which state", enum=list(State)), "required": True},
-        _parameter("limit", "1 to 100", type="integer"),
+        _parameter("kind", "Which kind; needed unless a loan is given", **_KIND),
+        _parameter("state", "Which state; needed unless a loan is given", enum=list(State)),
+        _parameter("loan_id", "Of which loan: its latest 100, of every kind and in every state"),
+        _parameter("since", "Only what has changed since this day (UTC)", format="date"),
+        _parameter("limit", "1 to 1000; 100 if not given", type="integer"),
         _parameter("cursor", "`cursor` of the page before"),
     ),
     "/submissions/{kind}/{reference}": _read(
@@ -150,6 +174,17 @@ _READS: dict[str, Any] = {
         _answer("What is known", "Submissions"),
         _parameter("kind", "Which kind", where="path", **_KIND),
         _parameter("reference", "The reference of the submission or of the message", where="path"),
+    ),
+    "/waiting": _read(
+        "What waits for a person: outcomes to decide, refusals, and what is to be published, confirmed or finalised",
+        "list_waiting",
+        _answer("All of it, the latest first, but for what was marked as done", "Waiting"),
+        _parameter("days", "Of how many days, 1 to 400; 60 if not given", type="integer"),
+    ),
+    "/check": _read(
+        "Whether Kiva takes the credentials, for this partner, with every scope; asks for a new token",
+        "check",
+        _answer("What was looked at, and the mend of what is not right", "Checks"),
     ),
     "/loans": _read(
         "Kiva's loans of this partner",
@@ -186,6 +221,7 @@ _SUBMISSION: dict[str, Any] = {
         },
         "problem": {"type": "object", "description": "Kiva's finding on this row: severity, code, details"},
         "reason": _TEXT,
+        "period": {"type": "string", "description": "The reporting month of a repayment"},
         "warnings": {"type": "array", "items": _TEXT},
         "http_status": {"type": "integer"},
         "call_id": {"type": "string", "description": "The same for all submissions of one call to Kiva"},
@@ -211,6 +247,7 @@ _SUBMISSION: dict[str, Any] = {
         "replaced_by": {"type": "array", "items": _TEXT},
     },
 }
+_LIST_OF_SUBMISSIONS: dict[str, Any] = {"type": "array", "items": {"$ref": "#/components/schemas/Submission"}}
 _SUBMISSIONS: dict[str, Any] = {
     "description": "One submission, or several of one message with the count of each state",
     "anyOf": [
@@ -222,11 +259,105 @@ _SUBMISSIONS: dict[str, Any] = {
                 "kind": {"type": "string", **_KIND},
                 "reference": _TEXT,
                 "states": {"type": "object", "additionalProperties": {"type": "integer"}},
-                "submissions": {"type": "array", "items": {"$ref": "#/components/schemas/Submission"}},
+                "submissions": _LIST_OF_SUBMISSIONS,
                 "cursor": _TEXT,
             },
         },
     ],
+}
+_WAITING: dict[str, Any] = {
+    "type": "object",
+    "required": ["days", "unknown", "rejected", "drafts", "archives", "uploads"],
+    "properties": {
+        "days": {"type": "integer"},
+        "unknown": {
+            "type": "array",
+            "description": "Calls to Kiva of which nobody knows what they came to; each is decided as a whole",
+            "items": {
+                "type": "object",
+                "required": ["kind", "call_id", "sent_at", "decidable_at", "look_in", "look_for", "submissions"],
+                "properties": {
+                    "kind": {"type": "string", **_KIND},
+                    "call_id": _TEXT,
+                    "sent_at": _TIME,
+                    "decidable_at": {**_TIME, "description": "Decisions before this time are refused"},
+                    "look_in": {"type": "string", "description": "Where in PA2 a person sees whether Kiva has it"},
+                    "look_for": _TEXT,
+                    "submissions": _LIST_OF_SUBMISSIONS,
+                },
+            },
+        },
+        "rejected": _LIST_OF_SUBMISSIONS,
+        "drafts": {
+            "type": "array",
+            "description": "To be completed and published",
+            "items": {
+                "type": "object",
+                "required": ["reference", "loan_id", "loan_draft_uuid", "accepted_at", "warnings"],
+                "properties": {
+                    "reference": _TEXT,
+                    "loan_id": _TEXT,
+                    "loan_draft_uuid": _TEXT,
+                    "accepted_at": _TIME,
+                    "warnings": {"type": "array", "items": _TEXT},
+                },
+            },
+        },
+        "archives": {
+            "type": "array",
+            "description": "Journals to be confirmed",
+            "items": {
+                "type": "object",
+                "required": ["archive_id", "accepted_at", "journals", "loan_ids"],
+                "properties": {
+                    "archive_id": _TEXT,
+                    "confirm_url": {"type": "string", "format": "uri"},
+                    "accepted_at": _TIME,
+                    "journals": {"type": "integer"},
+                    "loan_ids": {"type": "array", "items": _TEXT, "description": "20 of them at most"},
+                },
+            },
+        },
+        "uploads": {
+            "type": "array",
+            "description": "Repayments to be reviewed and finalised",
+            "items": {
+                "type": "object",
+                "required": ["upload_id", "accepted_at", "rows", "periods", "problems"],
+                "properties": {
+                    "upload_id": _TEXT,
+                    "accepted_at": _TIME,
+                    "rows": {"type": "integer"},
+                    "periods": {"type": "array", "items": _TEXT},
+                    "problems": _LIST_OF_SUBMISSIONS,
+                },
+            },
+        },
+    },
+}
+_DONE: dict[str, Any] = {
+    "type": "object",
+    "required": ["kind", "kiva_reference", "by", "at"],
+    "properties": {"kind": {"type": "string", **_KIND}, "kiva_reference": _TEXT, "by": _TEXT, "at": _TIME},
+}
+_CHECKS: dict[str, Any] = {
+    "type": "object",
+    "required": ["checks"],
+    "properties": {
+        "checks": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["name", "ok", "detail"],
+                "properties": {
+                    "name": _TEXT,
+                    "ok": {"type": "boolean"},
+                    "detail": _TEXT,
+                    "mend": {"type": "string", "description": "What to do where it is not right"},
+                },
+            },
+        }
+    },
 }
 _PROBLEM: dict[str, Any] = {
     "description": "RFC 9457 problem details",

@@ -96,6 +96,10 @@ class Telemetry:
             self._logger.info("decision", extra=fields)
         self.count("Decision")
 
+    def done(self, kind: Kind, reference: str, by: str) -> None:
+        """What a person has done in PA2, and who."""
+        self._logger.info("done", extra={"kind": kind.value, "reference": reference, "by": by})
+
     def refused(self, what: str, error: SubmissionError) -> None:
         """Something could not be done at all. The error's text is ours and names no secret."""
         self._logger.error("%s: %s", what, error)

@@ -49,6 +49,8 @@ POLL_SECONDS = 0.25
 SHORTEST_LIFE = 300
 LONGEST_LIFE = 86_400
 
+ANOTHER_PARTNER = "the token is for another partner than KIVA_PARTNER_ID"
+
 _TOKEN_SYNTAX = re.compile(r"[-A-Za-z0-9._~+/]{1,8192}={0,2}")
 """RFC 6750 §2.1; keeps CR and LF out of our request header. Kiva's tokens have about 1,000 characters."""
 
@@ -283,6 +285,23 @@ class TokenProvider:
             self._token = self._shared_or_new(EARLY_WINDOW)
             return before is None or before.value != self._token.value
 
+    def renew(self) -> Token:
+        """Fetch a token with what is stored now, needed or not, and share it: to see whether the credentials are right.
+
+        Raises as `get`, but for the scope; also NotSent while another one is fetching.
+        """
+        with self._lock:
+            stored = self._load()
+            if stored and self._clock() - stored.obtained_at < FORCED_RENEWAL_INTERVAL:
+                return stored
+            if not self._lease.acquire():
+                raise NotSent("another function is asking for a token right now")
+            try:
+                self._token = self._share(self._fetch())
+            finally:
+                self._lease.release()
+            return self._token
+
     def _shared_or_new(self, window: float) -> Token:
         give_up = self._clock() + WAIT_SECONDS
         while True:
@@ -313,13 +332,15 @@ class TokenProvider:
             return shared
         try:
             self._refuse_hasty_renewal(stored)
-            token = self._fetch()
+            return self._share(self._fetch())
         except (NotSent, Misconfigured) as error:
             self._failure = (self._clock(), error)
             if shared and shared.lasts(0, self._clock()):
                 _log.warning("could not renew the Kiva token, the old one still serves: %s", error)
                 return shared
             raise
+
+    def _share(self, token: Token) -> Token:
         try:
             self._store.save(_to_text(token, self._settings))
         except Exception as error:  # noqa: BLE001 a token that cannot be shared still serves this environment
@@ -406,7 +427,7 @@ def _read_answer(body: bytes, asked_at: float, partner_id: str) -> Token:
     if not SHORTEST_LIFE <= answer.expires_in <= LONGEST_LIFE:
         raise Misconfigured("Kiva's token has an expires_in out of bounds")
     if str(answer.partner_id) != partner_id:
-        raise Misconfigured("the token is for another partner than KIVA_PARTNER_ID")
+        raise Misconfigured(ANOTHER_PARTNER)
     # Counted from before the request: the answer's way back is not ours to use.
     expires_at = min(asked_at + answer.expires_in, _jwt_exp(answer.access_token))
     if expires_at < asked_at + SHORTEST_LIFE:
