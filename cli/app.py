@@ -36,9 +36,16 @@ INTERRUPTED: Final = 130
 
 _HELP = """Submit events to kiva-relay, see what became of them, and decide what waits for you.
 
-Exit codes: 0 all is well; 1 something was refused, or needs you; 2 wrong use or bad input, and nothing was sent; 3 the
-stack, its API or AWS cannot be reached or does not let you in; 4 not finished in time; 130 interrupted, or you said no.
-After 3 and 4 the same command may be repeated as it was: nothing is ever submitted twice.
+Exit codes:
+
+* 0: all is well
+* 1: something was refused, is missing, or needs you
+* 2: wrong use or bad input; nothing was sent
+* 3: the stack, its API or AWS cannot be reached, or does not let you in
+* 4: not finished in time
+* 130: interrupted, or you said no
+
+After 3, 4 and 130 the same command may be repeated as it was: nothing is ever submitted twice.
 """
 _LISTED: Final = 100
 _NOT_FOUND: Final = 404
@@ -83,7 +90,9 @@ def _trouble(error: Exception) -> tuple[int, str]:
     return code, text
 
 
-app = typer.Typer(cls=Relay, help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(
+    cls=Relay, help=_HELP, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False
+)
 
 
 def _end(code: int, text: str) -> NoReturn:
@@ -118,7 +127,7 @@ def submit(
             exists=True,
             dir_okay=False,
             readable=True,
-            metavar="FILE…",
+            metavar="FILE",
             help="JSON of any kind (a message, a list of them, or .jsonl), or a CSV of repayments or of journals.",
         ),
     ],

@@ -123,8 +123,8 @@ def _read_json(file: Path, text: str, rules: PartnerRules) -> Iterator[Ready | B
         except InvalidMessage as error:
             yield from _violations(file, error, number, unit)
             continue
-        several = isinstance(document, list) and unit == "message"
-        for at, each in enumerate(document, start=1) if several else [(number, document)]:
+        listed = enumerate(document, start=1) if isinstance(document, list) and not number else [(number, document)]
+        for at, each in listed:
             try:
                 yield _ready(each, f"{file}, {unit} {at}" if at else str(file), file.parent, rules)
             except InvalidMessage as error:

@@ -5,9 +5,9 @@ from decimal import Decimal
 from itertools import chain
 
 import pytest
+from local.reports import ROWS_PER_MESSAGE, BadReport, messages, read_report
 
 from kiva_partner.messages import Kind, parse
-from local.reports import ROWS_PER_MESSAGE, BadReport, messages, read_report
 
 
 @pytest.fixture
