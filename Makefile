@@ -1,5 +1,6 @@
 # Every target installs what it needs first; all it takes is Python 3.13.
 PYTHON = .venvs/dev/bin/python
+RELAY  = .venvs/dev/bin/relay
 SAM    = .venvs/sam/bin/sam
 
 export SAM_CLI_TELEMETRY = 0
@@ -28,10 +29,10 @@ down: setup ## stop the running stack and remove what it left
 	@$(LOCALLY) $(PYTHON) -m local.stack down
 
 credentials: setup ## ask for Kiva's client id and secret and put them into the stack of STAGE=local|stage|prod
-	@$(PYTHON) -m cli.credentials $(STAGE)
+	@$(RELAY) credentials --stage $(STAGE)
 
 redrive: setup ## put dead letters of KIND=loan_draft|journal_update|repayment back into their queue: STAGE=… [MAX=…]
-	@$(PYTHON) -m cli.redrive $(STAGE) $(KIND) $(if $(MAX),--max $(MAX))
+	@$(RELAY) redrive $(KIND) --stage $(STAGE) $(if $(MAX),--max $(MAX))
 
 test: setup ## run all tests: unit, functions, template, sandbox, faults in short, and end to end
 	@$(LOCALLY) $(PYTHON) -m pytest
