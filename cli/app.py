@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib import import_module
@@ -154,13 +155,13 @@ def submit(
     api, sent = stack.api, []
     with show.progress(as_json=as_json) as bar:
         sending = bar.add_task("Sending messages", total=len(ready))
-        for each in send(api, ready):
+        for each in send(api, ready, time.sleep):
             sent.append(each)
             bar.advance(sending)
         if wait:
             waiting = bar.add_task("Waiting for outcomes", total=sum(len(each.submissions) for each in sent))
             total = sum(len(each.submissions) for each in sent)
-            for still_open in follow(api, sent, wait_seconds):
+            for still_open in follow(api, sent, wait_seconds, time.monotonic, time.sleep):
                 bar.update(waiting, completed=total - still_open)
     _report(sent, bad, wait=wait, as_json=as_json)
     raise typer.Exit(_code(sent, bad, wait=wait))

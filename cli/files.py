@@ -123,6 +123,8 @@ def _read_json(file: Path, text: str, rules: PartnerRules) -> Iterator[Ready | B
         except InvalidMessage as error:
             yield from _violations(file, error, number, unit)
             continue
+        if document == []:
+            yield Bad(str(file), "$ is an empty list", number, unit)
         listed = enumerate(document, start=1) if isinstance(document, list) and not number else [(number, document)]
         for at, each in listed:
             try:

@@ -1,7 +1,6 @@
 """`relay submit`: what was found good goes to the relay's API, several messages at a time, and is followed."""
 
 import random
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -84,7 +83,7 @@ def upload(stack: StackOfStage, messages: Iterable[Ready]) -> None:
         s3.put_object(Bucket=bucket, Key=key, Body=image.content, ContentType=image.media_type)
 
 
-def send(api: RelayApi, messages: Sequence[Ready], sleep: Callable[[float], None] = time.sleep) -> Iterator[Sent]:
+def send(api: RelayApi, messages: Sequence[Ready], sleep: Callable[[float], None]) -> Iterator[Sent]:
     """Send messages to the relay, several at a time; gives each, in their order, with what was said to it.
 
     Raises:
@@ -124,8 +123,8 @@ def follow(
     api: RelayApi,
     sent: Sequence[Sent],
     seconds: float,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
 ) -> Iterator[int]:
     """Look what becomes of messages until all of them have ended or the time is over; gives how many have not."""
     deadline = clock() + seconds
