@@ -1,9 +1,10 @@
-"""Cut the data that botocore brings along to the operations in use: 25 MB to 0.2 MB, and much of a cold start.
+"""Cut what botocore brings along to the operations in use: 25 MB to 0.2 MB, and much of a cold start.
 
-    cut_botocore.py DATA    in place, in a copy of botocore's folder `data`
+    cut_botocore.py BOTOCORE    in place, in a copy of the package
 
 botocore reads a model whole, however little of it is called. What stays is as it was, but for the documentation; a
-service that is not here is an UnknownServiceError that names those that are. Both are tested (test_cut_botocore.py).
+service that is not here is an UnknownServiceError that names those that are. And it imports what writes documentation
+for `help()` with every client. All of it is tested (test_cut_botocore.py).
 """
 
 import gzip
@@ -25,7 +26,30 @@ OPERATIONS = {
 FOR_ALL_SERVICES = ("_retry.json", "partitions.json", "sdk-default-configuration.json")
 
 
-def cut(data: Path) -> None:
+WITHOUT_DOCUMENTATION = '''"""Cut by kiva-relay's layer: nobody asks for help() in a Lambda function."""
+
+
+class LazyLoadedDocstring(str):
+    def __new__(cls, *args, **kwargs):
+        return super().__new__(cls)
+
+    def __init__(self, *args, **kwargs):
+        pass
+
+
+ClientMethodDocstring = WaiterDocstring = PaginatorDocstring = LazyLoadedDocstring
+'''
+
+
+def cut(botocore: Path) -> None:
+    """Leave only what the operations need."""
+    cut_data(botocore / "data")
+    # The package itself imports the writers of documentation; what else lies in it is asked for by its name.
+    (botocore / "docs" / "__init__.py").write_text("DEPRECATED_SERVICE_NAMES = frozenset()  # boto3 imports it\n")
+    (botocore / "docs" / "docstring.py").write_text(WITHOUT_DOCUMENTATION)
+
+
+def cut_data(data: Path) -> None:
     """Leave in `data` only what the operations need."""
     whole = data.rename(data.with_name("data-whole"))
     data.mkdir()

@@ -15,11 +15,13 @@ from faults.in_process import S3, DynamoDb
 from faults.poller import Died, Queue, Sqs
 from kiva_partner import relay
 from kiva_partner.breaker import Breaker
+from kiva_partner.catalogue import Catalogues
 from kiva_partner.client import KivaClient, new_ssl_context
 from kiva_partner.decisions import Decisions
 from kiva_partner.housekeeping import Housekeeping
 from kiva_partner.ledger import Ledger
 from kiva_partner.messages import Kind
+from kiva_partner.pa2 import Review
 from kiva_partner.payloads import Payloads
 from kiva_partner.queues import Consumer, Queues
 from kiva_partner.settings import Settings
@@ -132,15 +134,17 @@ class Environment:
         payloads = Payloads(lambda: s3, BUCKET, world.settings.rules.max_image_bytes)
         client = KivaClient(world.settings, FakeTokens(), tls)
         breaker = Breaker(lambda: dynamodb, TABLE, world.settings.ledger_scope, clock=clock, sleep=sleep)
+        catalogues = Catalogues(lambda: dynamodb, TABLE, world.settings.ledger_scope, clock=clock)
         way = relay.Relay(world.settings, ledger, client, payloads, breaker, clock=clock, sleep=sleep)
         self.decisions = Decisions(ledger, clock)
         self.ledger = ledger
         self.housekeeping = Housekeeping(
-            *(world.settings, ledger, client, payloads, self.decisions, lambda: sqs, world.telemetry, clock)
+            *(world.settings, ledger, client, payloads, self.decisions, catalogues),
+            *(lambda: sqs, world.telemetry, clock),
         )
         self._consumers = {
             kind: Consumer(
-                *(kind, world.settings, ledger, way, payloads),
+                *(kind, world.settings, ledger, way, payloads, Review(catalogues.current)),
                 Queues(lambda: sqs, payloads, queue.url, queue.dead_letters.url, jitter=lambda low, high: high / 2),
                 world.telemetry,
             )

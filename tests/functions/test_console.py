@@ -64,7 +64,8 @@ def test_a_corrected_amount_of_a_month_replaces_the_earlier_one(reports, console
 
 def test_warnings_about_what_pa2_will_want_mended_are_shown(drafts, console):
     drafts.batch(drafts.message("L-1", schedule=[{"date": "2026-12-01", "principal": 99}]))
-    assert "does not add up" in console("/submissions/loan_draft/L-1")[1]["warnings"][0]
+    warnings = console("/submissions/loan_draft/L-1")[1]["warnings"]
+    assert "$.schedule: its principal must add up to the amount of the entreps" in warnings
 
 
 def test_loans_are_kivas(deployed, console):

@@ -4,20 +4,26 @@ import base64
 import hashlib
 import json
 import re
+from datetime import date
 
 from deployment import ENVIRONMENT, TABLE
 from faults.in_process import S3, DynamoDb
 from hostile.mutator import MARKER
 from kiva_partner import messages
 from kiva_partner.api import Intake
+from kiva_partner.catalogue import Catalogue
 from kiva_partner.errors import InvalidMessage
 from kiva_partner.ledger import Ledger
 from kiva_partner.messages import Kind, from_text, parse, to_text
+from kiva_partner.pa2 import Review
 from kiva_partner.payloads import Payloads
 from kiva_partner.settings import Settings
 from kiva_partner.strict_json import decode, encode
+from local.kiva_sandbox.data import CONFIG
 
 LONGEST_RULE = 200
+_LISTS = Catalogue.of(lambda name: {name: CONFIG[name]}, 0.0)
+REVIEW = Review(lambda: _LISTS, lambda: date(2026, 11, 25))
 MAX_VIOLATIONS = 2 * messages.MAX_ROWS
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\u200e\u200f]")
 
@@ -60,7 +66,8 @@ class Oracle:
         ledger = Ledger(lambda: dynamodb, TABLE, self.settings.ledger_scope)
         store = Payloads(lambda: s3, "payloads", self.settings.rules.max_image_bytes).store_photo
         self._intakes = {
-            kind: Intake(kind, self.settings, ledger, None, lambda: self._queue, store, _Telemetry()) for kind in Kind
+            kind: Intake(kind, self.settings, ledger, None, lambda: self._queue, store, REVIEW, _Telemetry())
+            for kind in Kind
         }
 
     def by_queue(self, kind, body):
@@ -72,6 +79,7 @@ class Oracle:
             _check_error(error)
             return False
         _check_message(message)
+        _check_findings(REVIEW(message))
         again = parse(kind, encode(decode(text)).decode(), self.settings.rules)
         assert again == message, "what is queued again is another message"
         return True
@@ -105,6 +113,13 @@ def _check_error(error):
     assert all(len(str(each)) <= LONGEST_RULE for each in error.violations), "a rule is longer than anybody reads"
     assert len(error.violations) <= MAX_VIOLATIONS
     assert not UNPRINTABLE.search(text), "the error holds what no terminal should get"
+
+
+def _check_findings(message):
+    for finding in (each for submission in message.submissions for each in submission.warnings):
+        assert MARKER not in str(finding), "a finding shows a value"
+        assert finding.path.startswith("$.")
+        assert len(str(finding)) <= LONGEST_RULE
 
 
 def _check_message(message):

@@ -12,6 +12,9 @@ Right = tuple[str, str]
 
 LEASE = 'LedgerTable.Arn if ForAllValues:StringLike dynamodb:LeadingKeys "${KivaEnvironment}#${KivaPartnerId}#lease#*"'
 DONE = LEASE.replace("#lease#", "#done#")
+CATALOGUE = (
+    'LedgerTable.Arn if ForAllValues:StringEquals dynamodb:LeadingKeys "${KivaEnvironment}#${KivaPartnerId}#catalogue"'
+)
 PARAMETER = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter/${AWS::StackName}/kiva-token"
 
 
@@ -65,6 +68,7 @@ FUNCTIONS = {
     "HousekeepingFunction": SEARCH
     | DECIDE
     | FORGET
+    | actions(CATALOGUE, "dynamodb:PutItem")
     | {("sqs:SendMessage", f"{name}Queue.Arn") for name in ("LoanDrafts", "JournalUpdates", "Repayments")},
 }
 

@@ -3,6 +3,8 @@
 import ast
 import importlib.util
 import shutil
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -31,7 +33,7 @@ REGIONS = ("us-east-1", "eu-central-1", "af-south-1", "us-gov-west-1", "cn-north
 def cut_data(tmp_path_factory):
     data = tmp_path_factory.mktemp("layer") / "data"
     shutil.copytree(Path(botocore.__file__).parent / "data", data)
-    cut_botocore.cut(data)
+    cut_botocore.cut_data(data)
     return data
 
 
@@ -107,6 +109,32 @@ def test_pages_are_turned_as_before(session):
         each.get_paginator_model("s3").get_paginator("ListObjectsV2") for each in (session, stock_session())
     )
     assert ours == theirs
+
+
+MAKE_CLIENTS = """
+import sys, botocore.session
+session = botocore.session.Session()
+session.set_credentials("id", "secret")
+for service in sys.argv[1:]:
+    client = session.create_client(service, "us-east-1")
+print(repr(session.create_client("s3", "us-east-1").get_object.__doc__))
+session.create_client("s3", "us-east-1").get_paginator("list_objects_v2")
+print(sorted(name for name in sys.modules if name.startswith("botocore.docs")))
+import boto3.session
+boto3.session.Session("id", "secret", region_name="us-east-1").client("s3")
+"""
+
+
+def test_clients_come_without_what_writes_documentation_and_boto3_lives_with_that(tmp_path):
+    package = tmp_path / "botocore"
+    shutil.copytree(Path(botocore.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__", "examples*"))
+    cut_botocore.cut(package)
+    command = [sys.executable, "-c", MAKE_CLIENTS, *OPERATIONS]
+    said = subprocess.run(command, env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=True)  # noqa: S603
+    assert said.stdout.splitlines() == [
+        "''",
+        "['botocore.docs', 'botocore.docs.docstring', 'botocore.docs.utils']",
+    ]
 
 
 def test_what_is_cut_is_a_tiny_part(cut_data):

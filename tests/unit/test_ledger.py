@@ -1,4 +1,5 @@
 import json
+from copy import replace
 from itertools import count
 from threading import Event
 
@@ -6,7 +7,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 
-from kiva_partner.errors import InvalidMessage
+from kiva_partner.errors import InvalidMessage, Violation
 from kiva_partner.ledger import ClaimResult, Ledger, Outcome, State
 from kiva_partner.messages import Kind, parse
 
@@ -334,9 +335,10 @@ def test_what_was_refused_or_abandoned_never_comes_back_whatever_its_reference_w
 
 
 def test_a_reference_used_again_knows_nothing_of_the_content_before(ledger, rules, one):
-    shown = draft(rules, schedule=[{"date": "2027-01-01", "principal": 1}])
-    assert shown.warnings
+    finding = Violation("$.schedule", "its principal must add up to the amount of the entreps")
+    shown = replace(draft(rules, schedule=[{"date": "2027-01-01", "principal": 1}]), warnings=(finding,))
     claim(ledger, shown)
+    assert ledger.read(one.kind, one.reference).warnings == (str(finding),)
     settle(ledger, shown, State.REJECTED)
     claim(ledger, one)
     assert ledger.read(one.kind, one.reference).warnings == ()

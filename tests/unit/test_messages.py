@@ -144,7 +144,6 @@ def test_an_individual_draft_is_one_submission_with_kivas_own_fields(rules):
     assert submission.kind is DRAFT
     assert submission.loan_id == "L-9A"
     assert json.loads(encode(submission.content)) == individual()
-    assert submission.warnings == ()
 
 
 def test_a_group_draft_keeps_its_members_and_not_pictured_in_their_order(rules):
@@ -590,27 +589,6 @@ def test_a_photo_beside_the_message_lies_below_photos(key, rules):
     body = without(individual(), "image_encoded") | {"photo": {"s3_key": key}}
 
     assert violations(DRAFT, body, rules) == {"$.photo.s3_key": "must be a key of the payload bucket below photos/"}
-
-
-# --- what PA2 will want mended ---------------------------------------------------------------------------------------
-
-
-def test_a_schedule_that_does_not_add_up_is_a_warning_because_kiva_takes_it(rules):
-    body = individual(schedule=[{"date": "2027-01-15", "principal": 59999.99}])
-
-    assert only(parse(DRAFT, as_text(body), rules)).warnings == (
-        "the principal of the schedule does not add up to the amount",
-    )
-
-
-def test_a_photo_of_nobody_is_a_warning(rules):
-    nobody = [True, True, True]
-    no_photo = without(group(not_pictured=nobody), "image_encoded")
-
-    assert only(parse(DRAFT, as_text(group(not_pictured=nobody)), rules)).warnings == (
-        "not_pictured says that nobody is in the photo",
-    )
-    assert only(parse(DRAFT, as_text(no_photo), rules)).warnings == ()
 
 
 # --- what bad input gets ----------------------------------------------------------------------------------------------

@@ -76,6 +76,7 @@ def test_a_complete_environment_is_read_whole():
         rules=PartnerRules(
             needs_client_id=True, amount_mode=AmountMode.PRINCIPAL_OUTSTANDING, max_image_bytes=5_242_880
         ),
+        strict_drafts=False,
         queue_url="https://sqs.test/queue",
         dead_letter_queue_url="https://sqs.test/dead-letters",
         unknown_policies=dict.fromkeys(KINDS, UnknownPolicy.HOLD),
@@ -95,6 +96,12 @@ def test_a_policy_that_is_none_is_named():
     assert mistakes(STAGE | {"LOAN_DRAFT_UNKNOWN_POLICY": "perhaps"}) == [
         "LOAN_DRAFT_UNKNOWN_POLICY must be one of hold, resend"
     ]
+
+
+def test_drafts_are_judged_strictly_only_where_that_is_said():
+    assert Settings.from_environment(STAGE | {"STRICT_DRAFTS": "yes"}).strict_drafts
+    assert not Settings.from_environment(STAGE | {"STRICT_DRAFTS": "no"}).strict_drafts
+    assert mistakes(STAGE | {"STRICT_DRAFTS": "Yes"}) == ["STRICT_DRAFTS must be one of no, yes"]
 
 
 def test_an_instalment_is_never_sent_again_by_policy():

@@ -19,6 +19,7 @@ from .client import Remaining
 from .errors import InvalidMessage, NotDecidable, NotSent, SubmissionError, Violation
 from .ledger import Ledger, Row, State
 from .messages import MAX_MESSAGE_BYTES, Kind, Message, Submission, parse_json
+from .pa2 import Review, refusals
 from .photos import Image, read_image
 from .relay import Relay, Verdict
 from .settings import Settings
@@ -64,6 +65,7 @@ class Intake(Struct, frozen=True):
     relay: Relay
     sqs: "Callable[[], SQSClient]"
     store_photo: Callable[[Image], None]
+    review: Review
     telemetry: Telemetry
 
     def post(self, event: Mapping[str, Any], remaining: Remaining) -> Answer:
@@ -83,10 +85,12 @@ class Intake(Struct, frozen=True):
         if "json" not in headers.get("content-type", "application/json").lower():
             return _problem(415, "unsupported-media-type", "The message must be application/json")
         document = decode(body_of(event))
-        message = parse_json(self.kind, document, self.settings.rules)
+        message = self.review(parse_json(self.kind, document, self.settings.rules))
         known = self._rows(message)
         if taken := [each.reference for each in message.submissions if _is_taken(each, known.get(each.reference))]:
             return conflict(taken)
+        if self.settings.strict_drafts and (found := refusals(message, known)):
+            raise InvalidMessage(*found)
         standing = [row for each in message.submissions if (row := known.get(each.reference)) and _is_same(each, row)]
         if len(standing) == len(message.submissions) and not _helps(standing):
             return self._answer(message, standing, {})

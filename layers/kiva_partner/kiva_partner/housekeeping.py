@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from .catalogue import Catalogue, Catalogues
 from .client import KivaClient, Remaining
 from .decisions import Choice, Decision, Decisions, decidable_at
 from .errors import Misconfigured, NotDecidable, NotSent, OutcomeUnknown
@@ -30,6 +31,9 @@ RUN_SECONDS = 300
 CLOCK_SKEW = 600
 """By which Kiva's clock may be behind ours."""
 
+CATALOGUE_SECONDS = 3600
+"""So a location that is added in PA2 is known within the hour."""
+
 MOST_ATTEMPTS = 3
 """Of a submission that is sent again without anybody being asked; then a person is."""
 
@@ -44,6 +48,7 @@ class Housekeeping(Struct, frozen=True):
     client: KivaClient
     payloads: Payloads
     decisions: Decisions
+    catalogues: Catalogues
     sqs: "Callable[[], SQSClient]"
     telemetry: Telemetry
     clock: Callable[[], float] = time.time
@@ -87,6 +92,19 @@ class Housekeeping(Struct, frozen=True):
         kiva = {name: text for name, of, shape in ids if re.fullmatch(shape, text := str(loan.get(of)))}
         (done,) = self.ledger.resolve([row], Outcome(State.ACCEPTED, "found among Kiva's loans", kiva))
         return done
+
+    def refresh_catalogue(self, remaining: Remaining) -> bool:
+        """Fetch Kiva's lists, with which drafts are compared, when they are an hour old. Tells whether it did."""
+        stored = self.catalogues.load()
+        if stored and self.clock() - stored.fetched_at < CATALOGUE_SECONDS:
+            return False
+        try:
+            with self.client.session(remaining) as kiva:
+                self.catalogues.save(Catalogue.of(kiva.config, self.clock()))
+        except (NotSent, OutcomeUnknown, Misconfigured) as error:
+            _log.warning("Kiva's lists cannot be fetched: %s", error)
+            return False
+        return True
 
     def send_again(self) -> int:
         """Decide to send again what is UNKNOWN, where the policy of its kind is to do so without asking a person."""

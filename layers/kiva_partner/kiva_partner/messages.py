@@ -178,8 +178,8 @@ class Submission(Struct, frozen=True):
     """One thing that Kiva must take once.
 
     `content` is the JSON object as Kiva gets it (for a draft without its photo when `photo` is set), `fingerprint` a
-    SHA-256 over it, `warnings` what PA2 will want mended although Kiva takes it, `period` the month a repayment is for,
-    `client_id` whom a draft is for (of a group: the group's id), by which it is found again at Kiva.
+    SHA-256 over it, `warnings` what PA2 will want mended although Kiva takes it (pa2.py), `period` the month that a
+    repayment is for, `client_id` whom a draft is for (of a group: the group's id), by which it is found again at Kiva.
     """
 
     kind: Kind
@@ -187,7 +187,7 @@ class Submission(Struct, frozen=True):
     loan_id: str
     content: dict[str, Any]
     fingerprint: str
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Violation, ...] = ()
     photo: Photo | None = None
     period: str = ""
     client_id: str = ""
@@ -320,7 +320,6 @@ def _loan_draft(draft: LoanDraft, rules: PartnerRules) -> Message:
         content=content,
         # The photo counts by its own hash, so that a draft is the same with its photo inside or beside the message.
         fingerprint=_fingerprint({**content, "image_encoded": digest}),
-        warnings=tuple(_draft_warnings(draft)),
         photo=photo,
         client_id=draft.internal_client_id or draft.entreps[0].client_id,
     )
@@ -354,16 +353,6 @@ def _schedule_rules(draft: LoanDraft) -> Iterable[Violation]:
     for index, (earlier, later) in enumerate(zip(draft.schedule, draft.schedule[1:], strict=False), start=1):
         if later.date <= earlier.date:
             yield Violation(f"$.schedule[{index}].date", "must be later than the date before it")
-
-
-def _draft_warnings(draft: LoanDraft) -> Iterable[str]:
-    if draft.schedule is not UNSET:
-        principal = sum(instalment.principal for instalment in draft.schedule)
-        if principal != sum(entrep.amount for entrep in draft.entreps):
-            yield "the principal of the schedule does not add up to the amount"
-    has_photo = draft.image_encoded is not UNSET or draft.photo is not UNSET
-    if has_photo and draft.not_pictured is not UNSET and all(draft.not_pictured):
-        yield "not_pictured says that nobody is in the photo"
 
 
 # --- journals -------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from .client import Remaining
 from .errors import InvalidMessage, Misconfigured, NotSent, Violation
 from .ledger import Ledger
 from .messages import MAX_MESSAGE_BYTES, Kind, Message, parse
+from .pa2 import Review, refusals
 from .payloads import Payloads, pointed
 from .relay import Relay, Result, Verdict
 from .settings import Settings
@@ -104,6 +105,7 @@ class Consumer(Struct, frozen=True):
     ledger: Ledger
     relay: Relay
     payloads: Payloads
+    review: Review
     queues: Queues
     telemetry: Telemetry
 
@@ -135,7 +137,7 @@ class Consumer(Struct, frozen=True):
         """The message; for one that points to a kept submission, that; None when it has been settled since."""
         kept = pointed(body)
         if not kept:
-            return parse(self.kind, body, self.settings.rules)
+            return self._reviewed(parse(self.kind, body, self.settings.rules))
         if kept.kind is not self.kind:
             raise InvalidMessage(Violation("$.kept", f"is no {self.kind}"))
         try:
@@ -146,6 +148,15 @@ class Consumer(Struct, frozen=True):
                 rule = "is not kept here any more, though it is not settled; send the event once more"
                 raise InvalidMessage(Violation("$.kept", rule)) from None
             return None
+
+    def _reviewed(self, message: Message) -> Message:
+        """With what PA2 would find. Raises InvalidMessage for that, where drafts are judged strictly."""
+        message = self.review(message)
+        if self.settings.strict_drafts and any(each.warnings for each in message.submissions):
+            rows = self.ledger.read_all(self.kind, [each.reference for each in message.submissions])
+            if found := refusals(message, rows):
+                raise InvalidMessage(*found)
+        return message
 
     def _submit(self, messages: list[Message], remaining: Remaining) -> list[Result]:
         """A result for each submission; where nothing could be submitted, all of them come again."""

@@ -15,6 +15,7 @@ from botocore.config import Config
 
 from .api import Intake, problem
 from .breaker import Breaker
+from .catalogue import Catalogues
 from .client import KivaClient, Remaining, new_ssl_context, post_form
 from .decisions import Decisions
 from .dynamodb import write_transactions_whole
@@ -22,6 +23,7 @@ from .errors import Misconfigured
 from .housekeeping import Housekeeping
 from .ledger import Ledger
 from .messages import Kind
+from .pa2 import Review
 from .payloads import Payloads
 from .queues import Consumer, Queues, come_again
 from .relay import Relay
@@ -77,13 +79,25 @@ def telemetry() -> Telemetry:
 def consumer(kind: Kind) -> Consumer:
     """What stands behind the queue of a kind."""
     queues = Queues(aws("sqs"), payloads(), settings().queue_url, settings().dead_letter_queue_url)
-    return Consumer(kind, settings(), ledger(), relay(), payloads(), queues, telemetry())
+    return Consumer(kind, settings(), ledger(), relay(), payloads(), review(), queues, telemetry())
 
 
 @cache
 def intake(kind: Kind) -> Intake:
     """What stands behind the API route of a kind."""
-    return Intake(kind, settings(), ledger(), relay(), aws("sqs"), payloads().store_photo, telemetry())
+    return Intake(kind, settings(), ledger(), relay(), aws("sqs"), payloads().store_photo, review(), telemetry())
+
+
+@cache
+def review() -> Review:
+    """What PA2 would find in drafts."""
+    return Review(catalogues().current)
+
+
+@cache
+def catalogues() -> Catalogues:
+    """Kiva's lists for this partner."""
+    return Catalogues(aws("dynamodb"), settings().ledger_table, settings().ledger_scope)
 
 
 @cache
@@ -102,7 +116,7 @@ def decisions() -> Decisions:
 @cache
 def housekeeping() -> Housekeeping:
     """What nobody should have to remember."""
-    return Housekeeping(settings(), ledger(), client(), payloads(), decisions(), aws("sqs"), telemetry())
+    return Housekeeping(settings(), ledger(), client(), payloads(), decisions(), catalogues(), aws("sqs"), telemetry())
 
 
 @cache

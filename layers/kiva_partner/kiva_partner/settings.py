@@ -61,6 +61,7 @@ class Settings(Struct, frozen=True):
     journals_per_call: int
     parallel_calls: int
     rules: PartnerRules
+    strict_drafts: bool
     queue_url: str
     dead_letter_queue_url: str
     unknown_policies: Mapping[str, UnknownPolicy]
@@ -97,6 +98,8 @@ class Settings(Struct, frozen=True):
                 amount_mode=AmountMode(reader.one_of("REPAYMENT_AMOUNT_MODE", *AmountMode)),
                 max_image_bytes=reader.number("MAX_IMAGE_BYTES"),
             ),
+            # Only the function that submits drafts has it.
+            strict_drafts="STRICT_DRAFTS" in environment and reader.one_of("STRICT_DRAFTS", "no", "yes") == "yes",
             # Only the functions that stand behind a queue have these two.
             queue_url=environment.get("QUEUE_URL", ""),
             dead_letter_queue_url=environment.get("DEAD_LETTER_QUEUE_URL", ""),
