@@ -3,10 +3,10 @@
 import getpass
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from datetime import date
 from importlib import import_module
-from itertools import groupby, islice
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
@@ -16,24 +16,20 @@ from typer.core import TyperGroup
 
 from cli import missing as months
 from cli import show
+from cli.checks import checks_of
 from cli.credentials import CannotStore, store
-from cli.files import Bad, WrongUse, read
+from cli.decide import confirm, consequences, of_the_same_call
+from cli.files import WrongUse, read
 from cli.redrive import redrive as put_back
 from cli.relay_api import NoAnswer, Refused, RelayApi, every_loan, every_submission
-from cli.stacks import NoSuchStack, StackOfStage, stack_of, stages
-from cli.submit import FORBIDDEN, Sent, follow, rules_of, send, upload
+from cli.report import FINE, INTERRUPTED, PROBLEM, UNREACHABLE, WRONG, exit_code, mistakes, outcome
+from cli.stacks import NoSuchStack, stack_of, stages
+from cli.submit import FORBIDDEN, follow, rules_of, send, upload
 from kiva_partner.client import CONFIG_NAMES
 from kiva_partner.decisions import Choice
 from kiva_partner.errors import where
 from kiva_partner.ledger import State
 from kiva_partner.messages import Kind
-
-FINE: Final = 0
-PROBLEM: Final = 1
-WRONG: Final = 2
-UNREACHABLE: Final = 3
-UNFINISHED: Final = 4
-INTERRUPTED: Final = 130
 
 _HELP = """Submit events to kiva-relay, see what became of them, and decide what waits for you.
 
@@ -49,6 +45,7 @@ Exit codes:
 After 3, 4 and 130 the same command may be repeated as it was: nothing is ever submitted twice.
 """
 _LISTED: Final = 100
+_INVALID: Final = 400
 _NOT_FOUND: Final = 404
 
 
@@ -77,7 +74,8 @@ def _trouble(error: Exception) -> tuple[int, str]:
         case OSError():
             code, text = WRONG, f"{error.filename}: {error.strerror}"
         case Refused():
-            code, text = UNREACHABLE if error.status in FORBIDDEN else PROBLEM, f"The relay does not do it: {error}"
+            code = UNREACHABLE if error.status in FORBIDDEN else WRONG if error.status == _INVALID else PROBLEM
+            text = f"The relay does not do it: {error}"
         case CannotStore():
             code, text = PROBLEM, str(error)
         case NoSuchStack() | NoAnswer():
@@ -108,12 +106,19 @@ def _stages() -> list[str]:
         return []
 
 
+def _month(text: str) -> str:
+    try:
+        return text and f"{date.fromisoformat(f'{text}-01'):%Y-%m}"
+    except ValueError:
+        raise typer.BadParameter("must be a month (YYYY-MM)") from None
+
+
 Stage = Annotated[
     str, typer.Option(help="Which stack: an environment of samconfig.toml.", autocompletion=_stages, show_default=True)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
 OfKind = Annotated[Kind | None, typer.Option(help="Of which kind; without it all three are looked at.")]
-Month = Annotated[str, typer.Option(metavar="YYYY-MM", help="The reporting month.")]
+Month = Annotated[str, typer.Option(metavar="YYYY-MM", help="The reporting month.", callback=_month)]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -145,11 +150,10 @@ def submit(
         raise WrongUse("--reference names one message: give one file.")
     stack = stack_of(stage)
     ready, bad = read(files, rules_of(stack), period=period, reference=reference)
-    for line in _bad_lines(bad):
+    for line in mistakes(bad):
         show.say(line)
     if not ready or (bad and not skip_bad):
-        nothing = {"bad": _bad_json(bad), "messages": [], "totals": {}}
-        show.answer(nothing, "Nothing was sent.", as_json=as_json)
+        outcome([], bad, wait=wait, as_json=as_json)
         raise typer.Exit(WRONG)
     upload(stack, ready)
     api, sent = stack.api, []
@@ -163,72 +167,8 @@ def submit(
             total = sum(len(each.submissions) for each in sent)
             for still_open in follow(api, sent, wait_seconds, time.monotonic, time.sleep):
                 bar.update(waiting, completed=total - still_open)
-    _report(sent, bad, wait=wait, as_json=as_json)
-    raise typer.Exit(_code(sent, bad, wait=wait))
-
-
-def _bad_lines(bad: Sequence[Bad]) -> Iterator[str]:
-    """A line for each thing to mend; lines below each other that break the same rule share one."""
-    for (file, rule, unit, _), run in groupby(
-        enumerate(bad), key=lambda it: (it[1].file, it[1].rule, it[1].unit, it[1].number - it[0])
-    ):
-        numbers = [each.number for _, each in run]
-        several = f"{unit}s {numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else f"{unit} {numbers[0]}"
-        yield show.harmless(f"{file}, {several}: {rule}" if numbers[0] else f"{file}: {rule}")
-
-
-def _bad_json(bad: Sequence[Bad]) -> list[dict[str, Any]]:
-    return [{"file": it.file, **({it.unit: it.number} if it.number else {}), "rule": it.rule} for it in bad]
-
-
-def _report(sent: Sequence[Sent], bad: Sequence[Bad], *, wait: bool, as_json: bool) -> None:
-    submissions = [it for each in sent for it in each.submissions]
-    refused = [(each.ready.where, each.refused or each.unanswered) for each in sent if not each.answer]
-    document = {"bad": _bad_json(bad), "messages": list(map(_message_json, sent)), "totals": _count(submissions)}
-    if wait:
-        document["submissions"] = submissions
-    shown: list[Any] = []
-    if wait and submissions:
-        kinds = [show.Group(kind, [it for it in submissions if it["kind"] == kind]) for kind in Kind]
-        shown += [show.outcomes([it for it in kinds if it.submissions], show.screen().width), ""]
-        shown += [*show.to_confirm(submissions)]
-    if refused:
-        table = show.table("Not taken in", "Where", "Why")
-        for row in refused:
-            table.add_row(*map(show.cell, row))
-        shown += [table, ""]
-    taken = sum(bool(each.answer) for each in sent)
-    shown.append(f"{taken} messages, {len(submissions)} submissions: {show.totals(submissions) or 'none'}")
-    if not wait and taken == 1:
-        of = next(each for each in sent if each.answer)
-        shown.append(f"See what becomes of it: relay status {show.cell(of.answer['reference'])} --kind {of.ready.kind}")
-    show.answer(document, *shown, as_json=as_json)
-
-
-def _message_json(sent: Sent) -> dict[str, Any]:
-    told: dict[str, Any] = {"where": sent.ready.where, "kind": sent.ready.kind}
-    if sent.answer:
-        return {**told, "reference": sent.answer["reference"], "states": _count(sent.submissions)}
-    return told | ({"refused": sent.refused} if sent.refused else {"no_answer": sent.unanswered})
-
-
-def _count(submissions: Iterable[show.Submission]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for each in submissions:
-        found[each["state"]] = found.get(each["state"], 0) + 1
-    return found
-
-
-def _code(sent: Sequence[Sent], bad: Sequence[Bad], *, wait: bool) -> int:
-    """What repeating the command mends comes before what a person must see to."""
-    states = {it["state"] for each in sent for it in each.submissions}
-    if any(each.unanswered for each in sent):
-        return UNREACHABLE
-    if wait and any(each.open for each in sent):
-        return UNFINISHED
-    if bad or any(each.refused for each in sent) or states & {"REJECTED", "UNKNOWN", "ABANDONED"}:
-        return PROBLEM
-    return FINE
+    outcome(sent, bad, wait=wait, as_json=as_json)
+    raise typer.Exit(exit_code(sent, bad, wait=wait))
 
 
 # --- look -------------------------------------------------------------------------------------------------------------
@@ -376,7 +316,7 @@ def missing(
 @app.command()
 def check(stage: Stage = "local", as_json: AsJson = False) -> None:
     """See that the stack, its API, its credentials and Kiva work together; exit code 1 when something does not."""
-    checks = list(_checks(stage))
+    checks = list(checks_of(stack_of, stage))
     marks = {True: "[green]✓[/]", False: "[red]✗[/]"}
     shown = [
         f"{marks[each['ok']]} {show.cell(each['name'])}: {show.cell(each['detail'])}"
@@ -385,32 +325,6 @@ def check(stage: Stage = "local", as_json: AsJson = False) -> None:
     ]
     show.answer({"checks": checks}, *shown, as_json=as_json)
     raise typer.Exit(FINE if all(each["ok"] for each in checks) else PROBLEM)
-
-
-def _checks(stage: str) -> Iterator[Mapping[str, Any]]:
-    """From here to Kiva; what comes behind something that fails cannot be known."""
-    mend = ""
-    try:
-        stack = stack_of(stage)
-        told = f"{stack.name} talks to Kiva's {stack.output('KivaEnvironment')}"
-    except (NoSuchStack, ClientError, BotoCoreError) as error:
-        mend = str(error)
-    yield {"name": "stack", "ok": not mend, "detail": "cannot be looked at" if mend else told, "mend": mend}
-    if mend:
-        return
-    found: Sequence[Mapping[str, Any]] = ()
-    try:
-        found = stack.api.get("check")["checks"]
-    except (NoSuchStack, NoAnswer) as error:
-        mend = str(error)
-    except Refused as error:
-        mend = {
-            401: "your AWS credentials are not valid; log in again",
-            403: "ask for execute-api:Invoke on the stack's API",
-            404: "deploy this version of the stack",
-        }.get(error.status, str(error))
-    yield {"name": "api", "ok": not mend, "detail": "does not answer you" if mend else "answers you", "mend": mend}
-    yield from found
 
 
 # --- decide and mend --------------------------------------------------------------------------------------------------
@@ -439,41 +353,12 @@ def decide(
     if "submissions" in submission:
         raise WrongUse("This is a message of several submissions: give the reference of one of them.")
     if not yes:
-        _confirm(stack, stage, _consequences(decision, kiva_reference, _of_the_same_call(api, submission)))
+        confirm(stack, stage, consequences(decision, kiva_reference, of_the_same_call(api, submission)))
     body = {"decision": decision, "reason": reason} | ({"kiva_reference": kiva_reference} if kiva_reference else {})
     path = ("submissions", submission["kind"], submission["reference"], "decision")
     decided = api.post(*path, body=json.dumps(body).encode()).body
     group = show.Group(submission["kind"], decided.get("submissions") or [decided])
     show.answer(decided, show.outcomes([group], show.screen().width), as_json=as_json)
-
-
-def _of_the_same_call(api: RelayApi, submission: Mapping[str, Any]) -> list[str]:
-    """The references of all that are decided together, the given one first."""
-    first, kind, call = submission["reference"], submission["kind"], submission.get("call_id")
-    # A draft is alone in its call.
-    unknown = every_submission(api, kind=kind, state="UNKNOWN") if call and kind != Kind.LOAN_DRAFT else ()
-    return [first, *(it["reference"] for it in unknown if it.get("call_id") == call and it["reference"] != first)]
-
-
-def _consequences(decision: Choice, kiva_reference: str, references: Sequence[str]) -> str:
-    more = f" and {len(references) - show.FEW} more" if len(references) > show.FEW else ""
-    what = {
-        Choice.ACCEPTED: f"Kiva has them as {kiva_reference}: they become ACCEPTED, and are never sent again.",
-        Choice.SEND_AGAIN: "Kiva has them not: they are sent again. If Kiva has them after all, it has them twice.",
-        Choice.ABANDON: "They are given up: whether Kiva has them or not, they are not sent again.",
-    }[decision]
-    return f"Decided together: {', '.join(references[: show.FEW])}{more}\n{what}"
-
-
-def _confirm(stack: StackOfStage, stage: str, what: str) -> None:
-    """Ask on standard error; where it is about real loans, for more than a keystroke."""
-    for line in what.splitlines():
-        show.say(show.harmless(line))
-    if stack.output("KivaEnvironment") == "production":
-        if typer.prompt(f"This is Kiva's production. Type {stage} to go on", err=True) != stage:
-            raise typer.Abort
-    else:
-        typer.confirm(f"Do it at {stage}?", abort=True, err=True)
 
 
 @app.command()
@@ -512,5 +397,4 @@ def console(
 ) -> None:
     """Open the coordinator's page on this machine: what waits for a person, and what to do about it."""
     # A web server takes long to import, and no other command needs one.
-    serve: Callable[[StackOfStage, int, bool], None] = import_module("cli.console").serve
-    serve(stack_of(stage), port, open_browser)
+    import_module("cli.console").serve(stack_of(stage), port, open_browser)
