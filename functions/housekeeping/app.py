@@ -18,9 +18,9 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
             "requeued": housekeeping.requeue(),
             "token": _renew_token(),
             "proved": housekeeping.prove(runtime.seconds_left(context)),
-            "catalogue": housekeeping.refresh_catalogue(runtime.seconds_left(context)),
             "sent_again": housekeeping.send_again(),
             "forgotten": housekeeping.forget_settled(),
+            "catalogue": housekeeping.refresh_catalogue(runtime.seconds_left(context)),
         }
 
 

@@ -68,9 +68,10 @@ def test_a_table_that_does_not_answer_costs_a_warning_and_nothing_else(table, cl
     assert "canary" not in caplog.text
 
 
-def test_a_row_that_cannot_be_read_is_no_catalogue(catalogues, table):
-    item = {"pk": {"S": "stage#9001#catalogue"}, "lists": {"S": "{}"}}
-    table.put_item(TableName="ledger", Item=item)
+@pytest.mark.parametrize("spoilt", [{}, {"lists": {"S": "{}"}}, {"lists": {"S": "{"}}, {"lists": {"N": "1"}}])
+def test_a_row_that_cannot_be_read_is_no_catalogue_and_is_fetched_anew(catalogues, table, spoilt):
+    table.put_item(TableName="ledger", Item={"pk": {"S": "stage#9001#catalogue"}, **spoilt})
+    assert catalogues().load() is None
     assert catalogues().current() is None
 
 

@@ -92,7 +92,10 @@ class Catalogues:
     def load(self) -> Catalogue | None:
         """What was saved last, however old."""
         item = self._client().get_item(TableName=self._table, Key=self._key).get("Item")
-        return msgspec.json.decode(item["lists"]["S"], type=Catalogue) if item else None
+        try:
+            return msgspec.json.decode(item["lists"]["S"], type=Catalogue) if item else None
+        except (KeyError, msgspec.DecodeError):  # of another version, or spoilt: it is fetched anew
+            return None
 
     def save(self, catalogue: Catalogue) -> None:
         """Replace what everybody reads."""
