@@ -1,4 +1,4 @@
-"""Every five minutes: give up claims of dead senders, prove, send again, forget, and keep the token fresh."""
+"""Every five minutes: give up claims of dead senders, prove, send again, forget, keep the token fresh, and report."""
 
 from typing import Any
 
@@ -9,11 +9,14 @@ from kiva_partner.errors import Misconfigured, NotSent
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 a schedule has nothing to say
-    """Says what was done: how many of each, and of the token whether it was renewed or kept, or why it could not be."""
+    """Says what was done: how many of each, and of the token whether it was renewed or kept, or why it could not be.
+
+    `unknown` is how many wait for proof or for a person in the end.
+    """
     with runtime.telemetry().invocation(context):
         housekeeping = runtime.housekeeping()
         # Kiva may be slow, so what does not need it comes first.
-        return {
+        done = {
             "claims_expired": housekeeping.expire_claims(),
             "requeued": housekeeping.requeue(),
             "token": _renew_token(),
@@ -21,7 +24,10 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
             "sent_again": housekeeping.send_again(),
             "forgotten": housekeeping.forget_settled(),
             "catalogue": housekeeping.refresh_catalogue(runtime.seconds_left(context)),
+            "unknown": housekeeping.report(),
         }
+        runtime.telemetry().count("HousekeepingFinished")
+        return done
 
 
 def _renew_token() -> str:
@@ -30,8 +36,13 @@ def _renew_token() -> str:
             return "kept"
     except (NotSent, Misconfigured) as error:
         # Not raised: an invocation that fails is repeated by Lambda at once, and the next schedule is soon enough.
-        runtime.telemetry().refused("the Kiva token was not renewed", error)
+        _complain("the Kiva token was not renewed", error)
         return str(error)
     if complaint := runtime.tokens().complaint:
-        runtime.telemetry().refused("the credentials stored last do not work, those before them still do", complaint)
+        _complain("the credentials stored last do not work, those before them still do", complaint)
     return "renewed"
+
+
+def _complain(what: str, error: NotSent | Misconfigured) -> None:
+    runtime.telemetry().refused(what, error)
+    runtime.telemetry().count("TokenRenewalFailed")

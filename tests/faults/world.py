@@ -139,7 +139,7 @@ class Environment:
         self.decisions = Decisions(ledger, clock)
         self.ledger = ledger
         self.housekeeping = Housekeeping(
-            *(world.settings, ledger, client, payloads, self.decisions, catalogues),
+            *(world.settings, ledger, client, payloads, self.decisions, catalogues, breaker),
             *(lambda: sqs, world.telemetry, clock),
         )
         self._consumers = {

@@ -54,9 +54,12 @@ def test_a_secret_that_kiva_does_not_take_alarms_while_the_one_before_still_serv
     out = capsys.readouterr().out
     assert "the credentials stored last do not work, those before them still do" in out
     assert '"Misconfigured":[1.0]' in out
+    assert '"TokenRenewalFailed":[1.0]' in out
     assert "canary" not in out
     assert housekeeping()["token"] == "kept"
-    assert "Misconfigured" not in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Misconfigured" not in out
+    assert "TokenRenewalFailed" not in out
 
 
 def test_a_token_that_cannot_be_renewed_does_not_keep_claims_from_expiring(housekeeping, drafts, capsys):
@@ -67,4 +70,44 @@ def test_a_token_that_cannot_be_renewed_does_not_keep_claims_from_expiring(house
     assert "client_secret" in done["token"]
     out = capsys.readouterr().out
     assert '"Misconfigured":[1.0]' in out
+    assert '"TokenRenewalFailed":[1.0]' in out
+    assert '"HousekeepingFinished":[1.0]' in out
     assert "canary" not in out + json.dumps(done)
+
+
+def test_it_tells_how_each_kind_stands(housekeeping, drafts, capsys):
+    claimed(drafts, "L-dead", time.time() - 1)
+    assert housekeeping()["unknown"] == 1
+    metrics = gauges(capsys)
+    assert metrics.keys() == {kind.value for kind in Kind}
+    assert {kind: said["UnknownWaiting"] for kind, said in metrics.items()} == {
+        "loan_draft": [1.0],
+        "journal_update": [0.0],
+        "repayment": [0.0],
+    }
+    assert all(said["BreakerOpen"] == [0.0] for said in metrics.values())
+    assert [kind for kind, said in metrics.items() if "OldestUnknownSeconds" in said] == ["loan_draft"]
+    assert 0 <= metrics["loan_draft"]["OldestUnknownSeconds"][0] < 60
+
+
+def test_it_tells_that_the_breaker_of_a_kind_is_open(housekeeping, capsys):
+    runtime.breaker().note(Kind.JOURNAL_UPDATE, [False] * 3, trial=False)
+    housekeeping()
+    assert {kind: said["BreakerOpen"] for kind, said in gauges(capsys).items()} == {
+        "loan_draft": [0.0],
+        "journal_update": [1.0],
+        "repayment": [0.0],
+    }
+
+
+def test_a_run_that_breaks_off_has_not_finished(housekeeping, monkeypatch, capsys):
+    monkeypatch.setattr(type(runtime.ledger()), "every", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        housekeeping()
+    assert "HousekeepingFinished" not in capsys.readouterr().out
+
+
+def gauges(capsys):
+    """The metrics of each kind that a run wrote."""
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith('{"_aws"')]
+    return {line["kind"]: line for line in lines if "kind" in line}

@@ -8,9 +8,11 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 from kiva_partner.client import RECORD_SECONDS
+from kiva_partner.messages import Kind
 from kiva_partner.tokens import ANSWER_SECONDS
 from template.cloudformation import Template, listed, named, of_type
 
@@ -19,6 +21,21 @@ GATEWAY_TIMEOUT = 29
 OUTAGE = 24 * 3600
 LONGEST_WAIT = 3600
 """The visibility that waiting messages grow to; with full jitter they wait half of it on average."""
+COLUMNS = 24
+"""Of a dashboard (CloudWatch, "Dashboard body structure and syntax")."""
+METRICS_OF_AWS = {
+    ("AWS/SQS", ("QueueName",)): {
+        "NumberOfMessagesSent", "ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage",
+    },
+    ("AWS/Lambda", ("FunctionName",)): {"Duration", "Errors", "Throttles", "ConcurrentExecutions"},
+    ("AWS/ApiGateway", ("ApiName",)): {"Count", "4XXError", "5XXError", "Latency"},
+    ("AWS/DynamoDB", ("TableName",)): {"ReadThrottleEvents", "WriteThrottleEvents"},
+    ("AWS/DynamoDB", ("GlobalSecondaryIndexName", "TableName")): {"ReadThrottleEvents", "WriteThrottleEvents"},
+}  # fmt: skip
+"""Those that are drawn, by namespace and dimensions, as each service's page on its CloudWatch metrics lists them."""
+
+Metric = tuple[str, str, tuple[tuple[str, str], ...]]
+"""Namespace, name, and dimensions in their order."""
 
 
 def timeouts_cover_kivas_slowest_answers(template: Template) -> Iterator[str]:
@@ -369,19 +386,65 @@ def every_alarm_says_what_to_do(template: Template) -> Iterator[str]:
 def everything_that_goes_wrong_raises_an_alarm(template: Template) -> Iterator[str]:
     queues = of_type(template, "AWS::SQS::Queue")
     sources = _sources(template)
+    ours = ("service", "AWS::StackName")
     wanted = {
-        ("ApproximateNumberOfMessagesVisible", f"QueueName={it}.QueueName") for it in queues.keys() - sources.keys()
+        ("ApproximateNumberOfMessagesVisible", (("QueueName", f"{it}.QueueName"),))
+        for it in queues.keys() - sources.keys()
     }
-    wanted |= {("ApproximateAgeOfOldestMessage", f"QueueName={it}.QueueName") for it in sources}
-    wanted |= {(it, "service=AWS::StackName") for it in ("SubmissionUnknown", "Misconfigured")}
-    wanted |= {("5XXError", "ApiName=AWS::StackName")}
-    wanted |= {(it, "FunctionName=HousekeepingFunction") for it in ("Errors", "Invocations")}
-    found = {
-        (alarm["MetricName"], ",".join(f"{it['Name']}={named(it['Value'])}" for it in alarm["Dimensions"]))
-        for alarm in of_type(template, "AWS::CloudWatch::Alarm").values()
+    wanted |= {("ApproximateAgeOfOldestMessage", (("QueueName", f"{it}.QueueName"),)) for it in sources}
+    wanted |= {
+        (metric, (("kind", kind.value), ours))
+        for metric in ("UnknownWaiting", "BreakerOpen", "SubmissionRejected")
+        for kind in Kind
     }
-    for metric, dimension in wanted - found:
-        yield f"nobody is told about {metric} of {dimension}"
+    wanted |= {(it, (ours,)) for it in ("Misconfigured", "TokenRenewalFailed", "HousekeepingFinished")}
+    wanted |= {("5XXError", (("ApiName", "AWS::StackName"),))}
+    wanted |= {
+        (metric, (("FunctionName", function),))
+        for metric in ("Errors", "Throttles")
+        for function in of_type(template, "AWS::Lambda::Function")
+    }
+    alarms = of_type(template, "AWS::CloudWatch::Alarm").values()
+    found = {(name, dimensions) for alarm in alarms for _, name, dimensions in _watched(alarm)}
+    for name, dimensions in wanted - found:
+        yield f"nobody is told about {name} of {dimensions}"
+
+
+def what_lasts_holds_until_the_next_run_and_tells_its_end(template: Template) -> Iterator[str]:
+    """Housekeeping may come a second late, which leaves five minutes without a point."""
+    for name, alarm in of_type(template, "AWS::CloudWatch::Alarm").items():
+        if alarm.get("MetricName") in ("UnknownWaiting", "BreakerOpen"):
+            if (alarm["Statistic"], alarm["TreatMissingData"]) != ("Maximum", "ignore"):
+                yield f"{name} forgets what housekeeping said last"
+            if "OKActions" not in alarm:
+                yield f"{name} does not tell when it is over"
+
+
+def the_dashboard_fits_the_screen(template: Template) -> Iterator[str]:
+    taken: dict[tuple[int, int], int] = {}
+    for number, it in enumerate(_widgets(template)):
+        if it["x"] + it["width"] > COLUMNS:
+            yield f"widget {number} leaves the {COLUMNS} columns"
+        for cell in product(range(it["x"], it["x"] + it["width"]), range(it["y"], it["y"] + it["height"])):
+            if taken.setdefault(cell, number) != number:
+                yield f"widgets {taken[cell]} and {number} lie upon each other at {cell}"
+
+
+def the_dashboard_draws_what_there_is(template: Template) -> Iterator[str]:
+    """CloudWatch takes any name, and draws nothing."""
+    for namespace, name, dimensions in _drawn(template):
+        known = METRICS_OF_AWS.get((namespace, tuple(dimension for dimension, _ in dimensions)), set())
+        if namespace != "KivaRelay" and name not in known:
+            yield f"{namespace} has no {name} by {dimensions}"
+
+
+def the_dashboard_shows_every_alarm_and_what_it_watches(template: Template) -> Iterator[str]:
+    alarms = of_type(template, "AWS::CloudWatch::Alarm")
+    shown = {it for each in _widgets(template) for it in each["properties"].get("alarms", [])}
+    for name in shown ^ {f"${{{name}.Arn}}" for name in alarms}:
+        yield f"the dashboard shows {name} and there is no such alarm, or the other way round"
+    for metric in {it for alarm in alarms.values() for it in _watched(alarm)} - set(_drawn(template)):
+        yield f"the dashboard does not draw {metric}"
 
 
 def alarms_listen_where_the_functions_speak(template: Template) -> Iterator[str]:
@@ -396,11 +459,14 @@ def silence_of_housekeeping_is_a_fault(template: Template) -> Iterator[str]:
     alarm = of_type(template, "AWS::CloudWatch::Alarm")["HousekeepingMissedAlarm"]
     if alarm["TreatMissingData"] != "breaching" or alarm["ComparisonOperator"] != "LessThanThreshold":
         yield "HousekeepingMissedAlarm stays quiet when nothing runs"
+    if alarm["MetricName"] != "HousekeepingFinished":
+        yield "HousekeepingMissedAlarm takes a run for done that began"
 
 
 def two_stacks_of_an_account_do_not_collide(template: Template) -> Iterator[str]:
     for name, resource in template["Resources"].items():
-        for key in {"Name", "FunctionName", "QueueName", "LogGroupName", "TableName"} & resource["Properties"].keys():
+        names = {"Name", "FunctionName", "QueueName", "LogGroupName", "TableName", "DashboardName"}
+        for key in names & resource["Properties"].keys():
             # A FunctionName that is a reference says which function is meant and names nothing.
             if "Ref" not in resource["Properties"][key] and "${AWS::StackName}" not in named(
                 resource["Properties"][key]
@@ -420,6 +486,28 @@ def _mappings(template: Template) -> Iterator[tuple[str, dict[str, Any], dict[st
     queues = of_type(template, "AWS::SQS::Queue")
     for name, mapping in of_type(template, "AWS::Lambda::EventSourceMapping").items():
         yield name, mapping, queues[named(mapping["EventSourceArn"]).removesuffix(".Arn")]
+
+
+def _watched(alarm: dict[str, Any]) -> Iterator[Metric]:
+    """Every metric of an alarm, also where it calculates with several."""
+    parts = [it["MetricStat"]["Metric"] for it in alarm.get("Metrics", []) if "MetricStat" in it]
+    for it in parts or [alarm]:
+        dimensions = tuple(sorted((each["Name"], named(each["Value"])) for each in it["Dimensions"]))
+        yield it["Namespace"], it["MetricName"], dimensions
+
+
+def _widgets(template: Template) -> list[dict[str, Any]]:
+    dashboard = of_type(template, "AWS::CloudWatch::Dashboard")["Dashboard"]
+    widgets: list[dict[str, Any]] = json.loads(dashboard["DashboardBody"]["Fn::Sub"])["widgets"]
+    return widgets
+
+
+def _drawn(template: Template) -> Iterator[Metric]:
+    """Every metric of the dashboard; references in words, as `named` says them."""
+    for widget in _widgets(template):
+        for namespace, name, *rest in widget["properties"].get("metrics", []):
+            texts = [re.sub(r"\$\{(.+)\}", r"\1", it) for it in rest if isinstance(it, str)]
+            yield namespace, name, tuple(sorted(zip(texts[::2], texts[1::2], strict=True)))
 
 
 def _limit(template: Template, value: Any, limit: str) -> int:

@@ -52,6 +52,13 @@ def lifecycle(template: Template, prefix: str) -> dict[str, Any]:
     return next(it for it in found if it.get("Prefix") == prefix)
 
 
+def on_the_dashboard(template: Template, text: str, instead: str) -> None:
+    """Replace a text of the dashboard's body everywhere."""
+    body = of(template, "Dashboard")["DashboardBody"]
+    assert text in body["Fn::Sub"]
+    body["Fn::Sub"] = body["Fn::Sub"].replace(text, instead)
+
+
 def allow(action: str, resource: Any) -> dict[str, Any]:
     return {"Effect": "Allow", "Action": action, "Resource": resource}
 
@@ -552,7 +559,64 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     (
         rules.everything_that_goes_wrong_raises_an_alarm,
         "all stacks of an account share an alarm",
-        lambda it: of(it, "UnknownOutcomeAlarm").update(Dimensions=[{"Name": "service", "Value": "kiva-relay"}]),
+        lambda it: of(it, "MisconfiguredAlarm").update(Dimensions=[{"Name": "service", "Value": "kiva-relay"}]),
+    ),
+    (
+        rules.everything_that_goes_wrong_raises_an_alarm,
+        "a kind that nobody refuses",
+        lambda it: of(it, "RepaymentsRejectedAlarm")["Metrics"].pop(1),
+    ),
+    (
+        rules.everything_that_goes_wrong_raises_an_alarm,
+        "a function that may fail for ever",
+        lambda it: it["Resources"].pop("ConsoleErrorsAlarm"),
+    ),
+    (
+        rules.everything_that_goes_wrong_raises_an_alarm,
+        "a function without room to run",
+        lambda it: of(it, "ThrottledAlarm")["Metrics"].pop(),
+    ),
+    (
+        rules.what_lasts_holds_until_the_next_run_and_tells_its_end,
+        "a flash of five minutes",
+        lambda it: of(it, "LoanDraftsUnknownAlarm").update(TreatMissingData="notBreaching"),
+    ),
+    (
+        rules.what_lasts_holds_until_the_next_run_and_tells_its_end,
+        "nobody hears that Kiva is back",
+        lambda it: of(it, "RepaymentsBreakerAlarm").pop("OKActions"),
+    ),
+    (
+        rules.the_dashboard_fits_the_screen,
+        "a widget beside the screen",
+        lambda it: on_the_dashboard(it, '"x": 16, "y": 35', '"x": 17, "y": 35'),
+    ),
+    (
+        rules.the_dashboard_fits_the_screen,
+        "two widgets in one place",
+        lambda it: on_the_dashboard(it, '"x": 8, "y": 35', '"x": 7, "y": 35'),
+    ),
+    (
+        rules.the_dashboard_draws_what_there_is,
+        "a metric that SQS has not",
+        lambda it: on_the_dashboard(it, '"NumberOfMessagesSent"', '"MessagesSent"'),
+    ),
+    (
+        rules.the_dashboard_draws_what_there_is,
+        "a queue as a function",
+        lambda it: on_the_dashboard(it, '"ConcurrentExecutions", "FunctionName"', '"ConcurrentExecutions", "Queue"'),
+    ),
+    (
+        rules.the_dashboard_shows_every_alarm_and_what_it_watches,
+        "an alarm forgotten",
+        lambda it: on_the_dashboard(it, '"${ApiErrorsAlarm.Arn}",', ""),
+    ),
+    (
+        rules.the_dashboard_shows_every_alarm_and_what_it_watches,
+        "the gauge of another stack",
+        lambda it: on_the_dashboard(
+            it, '"UnknownWaiting", "service", "${AWS::StackName}"', '"UnknownWaiting", "service", "kiva-relay"'
+        ),
     ),
     (
         rules.alarms_listen_where_the_functions_speak,
@@ -570,6 +634,11 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
         lambda it: of(it, "HousekeepingMissedAlarm").update(TreatMissingData="notBreaching"),
     ),
     (
+        rules.silence_of_housekeeping_is_a_fault,
+        "a run that is killed half way is as good as one",
+        lambda it: of(it, "HousekeepingMissedAlarm").update(Namespace="AWS/Lambda", MetricName="Invocations"),
+    ),
+    (
         rules.two_stacks_of_an_account_do_not_collide,
         "the name that SAM gives to a schedule",
         lambda it: of(it, "HousekeepingFunction")["Events"]["EveryFiveMinutes"]["Properties"].pop("Name"),
@@ -578,6 +647,11 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
         rules.two_stacks_of_an_account_do_not_collide,
         "a queue's name in plain words",
         lambda it: of(it, "LoanDraftsQueue").update(QueueName="loan-drafts"),
+    ),
+    (
+        rules.two_stacks_of_an_account_do_not_collide,
+        "one dashboard for all stacks",
+        lambda it: of(it, "Dashboard").update(DashboardName="kiva-relay"),
     ),
     (
         rules.everything_is_described,

@@ -165,3 +165,24 @@ def test_doubts_at_the_same_moment_are_all_counted(here, there, monkeypatch):
     monkeypatch.setattr(there.breaker, "_read", lambda: next(answers, None) or read())
     there.breaker.note(DRAFT, [DOUBT], trial=False)
     assert here.call(DOUBT) is True
+
+
+def test_it_tells_which_kinds_are_not_sent(here, there, clock):
+    assert there.breaker.open_kinds() == set()
+    here.call(DOUBT, DOUBT)
+    assert there.breaker.open_kinds() == set()
+    here.call(DOUBT)
+    assert there.breaker.open_kinds() == {DRAFT}
+    here.call(DOUBT, kind=REPAYMENT)
+    assert there.breaker.open_kinds() == {DRAFT, REPAYMENT}
+    clock.advance(61)
+    assert here.call(ANSWER) is False
+    assert there.breaker.open_kinds() == {REPAYMENT}
+
+
+def test_it_is_open_until_somebody_has_tried_for_as_long_as_a_message_may_wait(here, there, clock):
+    here.call(DOUBT, DOUBT, DOUBT)
+    clock.advance(60 + 3599)
+    assert there.breaker.open_kinds() == {DRAFT}
+    clock.advance(1)
+    assert there.breaker.open_kinds() == set()

@@ -5,7 +5,8 @@ from uuid import uuid4
 import pytest
 
 from fakes import Context
-from kiva_partner.ledger import Outcome, State
+from kiva_partner.errors import Misconfigured
+from kiva_partner.ledger import Outcome, Row, State
 from kiva_partner.messages import Kind, Submission
 from kiva_partner.relay import Result, Verdict
 from kiva_partner.telemetry import Telemetry
@@ -70,3 +71,80 @@ def test_who_wants_warnings_only_gets_no_lines(capsys, monkeypatch):
         quiet.submissions(Kind.REPAYMENT, results(2))
     (metrics,) = lines(capsys)
     assert metrics["SubmissionAccepted"] == [2.0]
+
+
+def written(capsys):
+    """The metrics of an invocation: dimensions, and name and value of each, as CloudWatch reads the lines."""
+    found = {}
+    for line in lines(capsys):
+        if "_aws" in line:
+            (of,) = line["_aws"]["CloudWatchMetrics"]
+            assert of["Namespace"] == "KivaRelay"
+            (dimensions,) = of["Dimensions"]
+            which = tuple(sorted((name, line[name]) for name in dimensions if name != "service"))
+            assert "service" in dimensions
+            found[which] = {each["Name"]: line[each["Name"]] for each in of["Metrics"]}
+    return found
+
+
+OF_DRAFTS, OF_REPAYMENTS = (("kind", "loan_draft"),), (("kind", "repayment"),)
+
+
+def test_what_is_counted_is_counted_of_its_kind(telemetry, capsys):
+    with telemetry.invocation(Context()):
+        telemetry.submissions(Kind.REPAYMENT, results(3))
+        telemetry.count("DeadLetter", 1, Kind.LOAN_DRAFT)
+        telemetry.count("DeadLetter", 1, Kind.LOAN_DRAFT)
+    assert written(capsys) == {OF_REPAYMENTS: {"SubmissionAccepted": [3.0]}, OF_DRAFTS: {"DeadLetter": [1.0, 1.0]}}
+
+
+def test_a_misconfiguration_is_the_stacks_and_of_no_kind(telemetry, capsys):
+    refused = Outcome(State.RETRY, "Kiva does not take the scope", misconfigured=True)
+    (result,) = results(1)
+    with telemetry.invocation(Context()):
+        telemetry.submissions(Kind.REPAYMENT, [Result(result.submission, Verdict.AGAIN, outcome=refused)])
+        telemetry.refused("nothing could be submitted", Misconfigured("the credentials are refused"))
+    assert written(capsys) == {OF_REPAYMENTS: {"SubmissionAgain": [1.0]}, (): {"Misconfigured": [1.0, 1.0]}}
+
+
+def test_claims_that_ran_out_and_decisions_are_counted_of_their_kind(telemetry, capsys):
+    now = "2026-11-25T10:00:00+00:00"
+    rows = [Row(kind, "R", "L", State.UNKNOWN, "f", now, now) for kind in (Kind.LOAN_DRAFT, Kind.REPAYMENT)]
+    with telemetry.invocation(Context()):
+        telemetry.expired(rows)
+        telemetry.decided(rows[:1], "abandon", "somebody")
+    assert written(capsys) == {
+        OF_DRAFTS: {"SubmissionUnknown": [1.0], "Decision": [1.0]},
+        OF_REPAYMENTS: {"SubmissionUnknown": [1.0]},
+    }
+
+
+def test_a_gauge_says_that_there_is_nothing_too(telemetry, capsys):
+    with telemetry.invocation(Context()):
+        telemetry.stands(Kind.LOAN_DRAFT, 0, None, breaker_is_open=False)
+        telemetry.stands(Kind.REPAYMENT, 2, 90.5, breaker_is_open=True)
+        telemetry.count("Decision", 0)
+    assert written(capsys) == {
+        OF_DRAFTS: {"UnknownWaiting": [0.0], "BreakerOpen": [0.0]},
+        OF_REPAYMENTS: {"UnknownWaiting": [2.0], "BreakerOpen": [1.0], "OldestUnknownSeconds": [90.5]},
+    }
+
+
+def test_an_invocation_writes_its_own_metrics_alone_and_with_the_same_dimensions(telemetry, capsys):
+    for _ in range(2):
+        with telemetry.invocation(Context()):
+            telemetry.submissions(Kind.REPAYMENT, results(1))
+        assert written(capsys) == {OF_REPAYMENTS: {"SubmissionAccepted": [1.0]}}
+    with telemetry.invocation(Context()):
+        pass
+    assert lines(capsys) == []
+
+
+def test_a_metric_holds_kinds_and_numbers_and_nothing_of_a_submission(telemetry, capsys):
+    with telemetry.invocation(Context()):
+        telemetry.submissions(Kind.REPAYMENT, results(2))
+        telemetry.stands(Kind.REPAYMENT, 2, 90.5, breaker_is_open=True)
+    *_, metrics = lines(capsys)
+    said = {name: value for name, value in metrics.items() if name not in ("_aws", "service", "kind")}
+    assert all(isinstance(number, float) for numbers in said.values() for number in numbers)
+    assert "L-" not in json.dumps(metrics)

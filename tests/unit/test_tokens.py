@@ -306,6 +306,29 @@ def test_housekeeping_renews_in_the_last_hour_and_not_before(provider, service, 
     assert len(service.asked) == 2
 
 
+@pytest.mark.parametrize("failure", [NotSent("down"), Misconfigured("the credentials are refused")], ids=repr)
+def test_housekeeping_hears_that_it_could_not_renew_while_the_old_token_serves(provider, service, clock, failure):
+    tokens = provider()
+    tokens.renew_early()
+    clock.advance(LIFE - EARLY_WINDOW)
+    service.down = failure
+    with pytest.raises(type(failure), match=str(failure)):
+        tokens.renew_early()
+    assert tokens.get("read:loans").value == "opaque-1"
+
+
+def test_housekeeping_has_no_complaint_when_somebody_else_renewed_after_its_failure(provider, service, clock):
+    tokens = provider()
+    tokens.renew_early()
+    clock.advance(LIFE - EARLY_WINDOW)
+    service.down = NotSent("down")
+    with pytest.raises(NotSent):
+        tokens.renew_early()
+    service.down = None
+    assert provider().renew_early()
+    assert not tokens.renew_early()
+
+
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 

@@ -100,6 +100,15 @@ class Breaker:
             _log.warning("Kiva leaves doubts: %s submissions wait for %.0f s", kind, circuit.open_until - now)
         return circuit.open_until is not None
 
+    def open_kinds(self) -> set[Kind]:
+        """The kinds that are not sent at the moment, or wait for a trial.
+
+        Not for ever: what waits comes again within the hour, so where nobody has tried by then nothing is to be sent.
+        """
+        circuits, _ = self._read()
+        now = self._clock()
+        return {kind for kind, it in circuits.items() if it.open_until and it.open_until + LONGEST_PAUSE > now}
+
     def _change(self, kind: Kind, change: Callable[[Circuits], Circuit]) -> Circuit:
         for attempt in range(ATTEMPTS):
             circuits, version = self._read()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from .breaker import Breaker
 from .catalogue import Catalogue, Catalogues
 from .client import KivaClient, Remaining
 from .decisions import Choice, Decision, Decisions, decidable_at
@@ -49,6 +50,7 @@ class Housekeeping(Struct, frozen=True):
     payloads: Payloads
     decisions: Decisions
     catalogues: Catalogues
+    breaker: Breaker
     sqs: "Callable[[], SQSClient]"
     telemetry: Telemetry
     clock: Callable[[], float] = time.time
@@ -79,7 +81,7 @@ class Housekeeping(Struct, frozen=True):
                     _log.warning("drafts whose outcome is unknown cannot be looked for: %s", error)
                     break
                 proved += bool(loan and self._accept(row, loan))
-        self.telemetry.count("SubmissionProved", proved)
+        self.telemetry.count("SubmissionProved", proved, Kind.LOAN_DRAFT)
         return proved
 
     def _is_due(self, row: Row) -> bool:
@@ -149,6 +151,16 @@ class Housekeeping(Struct, frozen=True):
                     self.payloads.forget(kept)
                     forgotten += 1
         return forgotten
+
+    def report(self) -> int:
+        """Tell how each kind stands: how many are UNKNOWN, since when, and whether the breaker is open."""
+        total, now, shut = 0, self.clock(), self.breaker.open_kinds()
+        for kind in Kind:
+            since = [_epoch(row.updated_at) for row in self.ledger.every(kind, State.UNKNOWN)]
+            oldest_seconds = now - min(since) if since else None
+            self.telemetry.stands(kind, len(since), oldest_seconds, breaker_is_open=kind in shut)
+            total += len(since)
+        return total
 
 
 def _is_loan_of(row: Row, loan: dict[str, Any]) -> bool:

@@ -190,7 +190,7 @@ class Consumer(Struct, frozen=True):
         except Exception as error:  # noqa: BLE001 it stays in its queue and is tried again
             self.telemetry.unexpected(f"the dead-letter queue does not take message {record['messageId']}", error)
             return [(record, 0)]
-        self.telemetry.count("DeadLetter")
+        self.telemetry.count("DeadLetter", 1, self.kind)
         return []
 
 

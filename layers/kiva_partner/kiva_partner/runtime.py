@@ -103,8 +103,13 @@ def catalogues() -> Catalogues:
 @cache
 def relay() -> Relay:
     """The way through."""
-    breaker = Breaker(aws("dynamodb"), settings().ledger_table, settings().ledger_scope)
-    return Relay(settings(), ledger(), client(), payloads(), breaker)
+    return Relay(settings(), ledger(), client(), payloads(), breaker())
+
+
+@cache
+def breaker() -> Breaker:
+    """Whether a kind may be sent at the moment."""
+    return Breaker(aws("dynamodb"), settings().ledger_table, settings().ledger_scope)
 
 
 @cache
@@ -116,7 +121,9 @@ def decisions() -> Decisions:
 @cache
 def housekeeping() -> Housekeeping:
     """What nobody should have to remember."""
-    return Housekeeping(settings(), ledger(), client(), payloads(), decisions(), catalogues(), aws("sqs"), telemetry())
+    return Housekeeping(
+        settings(), ledger(), client(), payloads(), decisions(), catalogues(), breaker(), aws("sqs"), telemetry()
+    )
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What the functions tell about themselves: one log line for each submission, and metrics by outcome.
+"""What the functions tell about themselves: one log line for each submission, and metrics by kind and outcome.
 
 Log fields and metrics are listed in docs/architecture.md. Nothing here takes free text of a message or of Kiva.
 """
@@ -6,13 +6,13 @@ Log fields and metrics are listed in docs/architecture.md. Nothing here takes fr
 import logging
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from aws_lambda_powertools import Logger, Metrics
-from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from .errors import Misconfigured, SubmissionError, where
 from .ledger import Row, State
@@ -29,7 +29,10 @@ class Telemetry:
     def __init__(self, environment: Mapping[str, str]) -> None:
         service = environment.get("POWERTOOLS_SERVICE_NAME", "kiva-relay")
         self._logger = Logger(service=service)
-        self._metrics = Metrics(namespace=environment.get("POWERTOOLS_METRICS_NAMESPACE", "KivaRelay"), service=service)
+        self._service = service
+        self._namespace = environment.get("POWERTOOLS_METRICS_NAMESPACE", "KivaRelay")
+        # One for each kind, for a line of metrics has one set of dimensions; None is for what is of no kind.
+        self._metrics: dict[Kind | None, EphemeralMetrics] = {}
         # The layer's modules log with the standard library; their lines come out like the Logger's own.
         layer = logging.getLogger(__package__)
         layer.handlers = list(self._logger.handlers)
@@ -45,17 +48,19 @@ class Telemetry:
         try:
             yield
         finally:
-            if self._metrics.metric_set:  # Powertools warns about an invocation that counted nothing
-                self._metrics.flush_metrics()
+            for metrics in self._metrics.values():
+                if metrics.metric_set:  # Powertools warns about an invocation that counted nothing
+                    metrics.flush_metrics()
 
     def submissions(self, kind: Kind, results: Iterable[Result]) -> None:
         """One line and one count for each submission."""
         counts: Counter[str] = Counter()
+        misconfigured = 0
         lines = []
         for result in results:
             outcome = result.outcome
             counts[f"Submission{_metric(result)}"] += 1
-            counts["Misconfigured"] += bool(outcome and outcome.misconfigured)
+            misconfigured += bool(outcome and outcome.misconfigured)
             fields = {
                 "kind": kind,
                 "reference": result.submission.reference,
@@ -67,7 +72,8 @@ class Telemetry:
             lines.append({name: value for name, value in fields.items() if value})
         self._info_each("submission", lines)
         for name, count in counts.items():
-            self.count(name, count)
+            self.count(name, count, kind)
+        self.count("Misconfigured", misconfigured)
 
     def _info_each(self, message: str, every: Iterable[dict[str, Any]]) -> None:
         """A line for each, like the Logger's own; but what they share is formatted once.
@@ -87,14 +93,21 @@ class Telemetry:
         """Claims that became UNKNOWN because their sender ended without a word."""
         for row in rows:
             self._logger.warning("claim expired", extra={"kind": row.kind.value, "reference": row.reference})
-            self.count("SubmissionUnknown", int(row.state is State.UNKNOWN))
+            self.count("SubmissionUnknown", int(row.state is State.UNKNOWN), row.kind)
 
-    def decided(self, rows: Iterable[Row], decision: str, by: str) -> None:
+    def decided(self, rows: Sequence[Row], decision: str, by: str) -> None:
         """What a person decided, and who; the reason is in the ledger."""
         for row in rows:
             fields = {"kind": row.kind.value, "reference": row.reference, "decision": decision, "by": by}
             self._logger.info("decision", extra=fields)
-        self.count("Decision")
+        self.count("Decision", kind=rows[0].kind)
+
+    def stands(self, kind: Kind, unknown: int, oldest_seconds: float | None, *, breaker_is_open: bool) -> None:
+        """How a kind stands right now. A 0 is written too: it says that somebody looked, and ends an alarm."""
+        self._add("UnknownWaiting", unknown, MetricUnit.Count, kind)
+        self._add("BreakerOpen", int(breaker_is_open), MetricUnit.Count, kind)
+        if oldest_seconds is not None:
+            self._add("OldestUnknownSeconds", oldest_seconds, MetricUnit.Seconds, kind)
 
     def done(self, kind: Kind, reference: str, by: str) -> None:
         """What a person has done in PA2, and who."""
@@ -109,10 +122,18 @@ class Telemetry:
         """A fault of ours or of AWS stopped something: its class and place, for its text may hold anything."""
         self._logger.error("%s: unexpected %s", what, where(error))
 
-    def count(self, name: str, number: int = 1) -> None:
-        """Add to a metric of this invocation."""
+    def count(self, name: str, number: int = 1, kind: Kind | None = None) -> None:
+        """Add to a metric of this invocation; without a kind it is the whole stack's."""
         if number:
-            self._metrics.add_metric(name=name, unit=MetricUnit.Count, value=number)
+            self._add(name, number, MetricUnit.Count, kind)
+
+    def _add(self, name: str, value: float, unit: MetricUnit, kind: Kind | None) -> None:
+        if kind not in self._metrics:
+            dimensions = {"kind": kind.value} if kind else {}
+            self._metrics[kind] = EphemeralMetrics(
+                namespace=self._namespace, service=self._service, default_dimensions=dimensions
+            )
+        self._metrics[kind].add_metric(name=name, unit=unit, value=value)
 
 
 def _metric(result: Result) -> str:

@@ -279,10 +279,18 @@ class TokenProvider:
                 self._token = None
 
     def renew_early(self) -> bool:
-        """Renew the shared token if it is in its last hour. True when a new one was fetched from Kiva."""
+        """Renew the shared token if it is in its last hour. True when a new one was fetched from Kiva.
+
+        Raises:
+            NotSent: the token service does not answer, whether or not the old token still serves.
+            Misconfigured: it refuses the credentials, whether or not the old token still serves.
+        """
         with self._lock:
             before = self._load()
             self._token = self._shared_or_new(EARLY_WINDOW)
+            failure = self._recent_failure()
+            if failure and not self._token.lasts(EARLY_WINDOW, self._clock()):
+                raise failure
             return before is None or before.value != self._token.value
 
     def renew(self) -> Token:
