@@ -1,5 +1,6 @@
 # Every target installs what it needs first; all it takes is Python 3.13.
 PYTHON = .venvs/dev/bin/python
+RELAY  = .venvs/dev/bin/relay
 SAM    = .venvs/sam/bin/sam
 
 export SAM_CLI_TELEMETRY = 0
@@ -34,10 +35,10 @@ screenshots: setup ## draw the README's pictures of the pages anew, from a run o
 	@$(LOCALLY) PYTHONPATH=tests:layers/kiva_partner:. $(PYTHON) -m browser.screenshots
 
 credentials: setup ## ask for Kiva's client id and secret and put them into the stack of STAGE=local|stage|prod
-	@$(PYTHON) -m cli.credentials $(STAGE)
+	@$(RELAY) credentials --stage $(STAGE)
 
 redrive: setup ## put dead letters of KIND=loan_draft|journal_update|repayment back into their queue: STAGE=… [MAX=…]
-	@$(PYTHON) -m cli.redrive $(STAGE) $(KIND) $(if $(MAX),--max $(MAX))
+	@$(RELAY) redrive $(KIND) --stage $(STAGE) $(if $(MAX),--max $(MAX))
 
 test: setup ## run all tests: unit, functions, template, sandbox, faults in short, and end to end
 	@$(LOCALLY) $(PYTHON) -m pytest
