@@ -29,7 +29,7 @@ down: setup ## stop the running stack and remove what it left
 	@$(LOCALLY) $(PYTHON) -m local.stack down
 
 console: setup ## open the coordinator's page of STAGE=local|stage|prod in a browser: what waits for a person [PORT=…]
-	@$(PYTHON) -m cli.console $(or $(STAGE),local) $(if $(PORT),--port $(PORT))
+	@$(RELAY) console --stage $(or $(STAGE),local) $(if $(PORT),--port $(PORT))
 
 screenshots: setup ## draw the README's pictures of the pages anew, from a run of the stack on this machine
 	@$(LOCALLY) PYTHONPATH=tests:layers/kiva_partner:. $(PYTHON) -m browser.screenshots

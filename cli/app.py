@@ -3,6 +3,7 @@
 import getpass
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import date
 from importlib import import_module
@@ -353,7 +354,7 @@ def decide(
     if "submissions" in submission:
         raise WrongUse("This is a message of several submissions: give the reference of one of them.")
     if not yes:
-        confirm(stack, stage, consequences(decision, kiva_reference, of_the_same_call(api, submission)))
+        confirm(stack, consequences(decision, kiva_reference, of_the_same_call(api, submission)))
     body = {"decision": decision, "reason": reason} | ({"kiva_reference": kiva_reference} if kiva_reference else {})
     path = ("submissions", submission["kind"], submission["reference"], "decision")
     decided = api.post(*path, body=json.dumps(body).encode()).body
@@ -391,10 +392,12 @@ def credentials(stage: Stage = "local", as_json: AsJson = False) -> None:
 
 @app.command()
 def console(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the page answers; 0 for any.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the page answers; 0 for any.")] = 8090,
     open_browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it.")] = True,
     stage: Stage = "local",
 ) -> None:
     """Open the coordinator's page on this machine: what waits for a person, and what to do about it."""
     # A web server takes long to import, and no other command needs one.
-    import_module("cli.console").serve(stack_of(stage), port, open_browser)
+    serve = import_module("cli.console").serve
+    with suppress(KeyboardInterrupt):  # as it is meant to end
+        serve(stack_of(stage), port, open_browser=open_browser)

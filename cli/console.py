@@ -5,7 +5,6 @@ other pages open in the same browser cannot make it act: it knows its own host, 
 (OWASP, Cross-Site Request Forgery Prevention). Without JavaScript everything works as well.
 """
 
-import argparse
 import contextlib
 import json
 import re
@@ -34,10 +33,9 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from cli.relay_api import NoAnswer, Refused, RelayApi
-from cli.stacks import NoSuchStack, StackOfStage, stack_of
+from cli.stacks import NoSuchStack, StackOfStage
 from cli.waiting import SECTIONS, as_csv, choose, of_call, problems, words_of
 
-PORT: Final = 8090
 LOOPBACK: Final = "127.0.0.1"
 DAYS: Final = 60
 """How far back it looks, unless asked for more or less."""
@@ -436,7 +434,7 @@ def _moment(text: object) -> datetime | None:
     return None
 
 
-def serve(stack: StackOfStage, port: int, open_browser: bool) -> None:  # noqa: FBT001 the command's own option
+def serve(stack: StackOfStage, port: int, *, open_browser: bool) -> None:
     """Serve the page of a stack on this machine until told to stop; port 0 takes any free one.
 
     Raises:
@@ -458,32 +456,3 @@ def serve(stack: StackOfStage, port: int, open_browser: bool) -> None:  # noqa: 
             app, access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=3
         )
         uvicorn.Server(config).run(sockets=[listener])
-
-
-def main() -> int:
-    """Run the command; exit code 0 when it was ended, 1 when it could not begin."""
-    parser = argparse.ArgumentParser(prog="make console", description=__doc__)
-    parser.add_argument("stage", nargs="?", default="local", help="an environment of samconfig.toml (default: local)")
-    parser.add_argument("--port", type=int, default=PORT, help="where it answers (default: %(default)s; 0: any)")
-    parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
-    chosen = parser.parse_args()
-    try:
-        serve(stack_of(chosen.stage), chosen.port, open_browser=not chosen.no_browser)
-    except NoSuchStack as error:
-        print(error, file=sys.stderr)
-        return 1
-    except (ClientError, BotoCoreError) as error:
-        print(f"The stack cannot be looked at. AWS says: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(
-            f"Port {chosen.port} cannot be had ({error.strerror}). Choose another: PORT=0 takes any.", file=sys.stderr
-        )
-        return 1
-    except KeyboardInterrupt:
-        pass
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -31,12 +31,12 @@ def consequences(decision: Choice, kiva_reference: str, references: Sequence[str
     return f"Decided together: {', '.join(references[: show.FEW])}{more}\n{what}"
 
 
-def confirm(stack: StackOfStage, stage: str, what: str) -> None:
+def confirm(stack: StackOfStage, what: str) -> None:
     """Ask on standard error; where it is about real loans, for more than a keystroke."""
     for line in what.splitlines():
         show.say(show.harmless(line))
     if stack.output("KivaEnvironment") == "production":
-        if typer.prompt(f"This is Kiva's production. Type {stage} to go on", err=True) != stage:
+        if typer.prompt("This is Kiva's production. Type production to go on", err=True) != "production":
             raise typer.Abort
     else:
-        typer.confirm(f"Do it at {stage}?", abort=True, err=True)
+        typer.confirm(f"Do it in {stack.name}?", abort=True, err=True)

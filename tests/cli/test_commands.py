@@ -285,8 +285,8 @@ def test_who_does_not_say_yes_decides_nothing(run, relay, undecided, typed):
     assert relay.posted == []
 
 
-@pytest.mark.parametrize(("typed", "code"), [("prod\n", 0), ("y\n", 130), ("stage\n", 130)])
-def test_at_kivas_production_the_stages_name_is_typed(run, relay, stack, undecided, typed, code):
+@pytest.mark.parametrize(("typed", "code"), [("production\n", 0), ("y\n", 130), ("prod\n", 130)])
+def test_at_kivas_production_that_word_is_typed(run, relay, stack, undecided, typed, code):
     stack.outputs["KivaEnvironment"] = "production"
 
     ran = run("decide", undecided, "abandon", "--reason", "x", "--stage", "prod", typed=typed)
@@ -439,7 +439,7 @@ def test_help_names_the_exit_codes_and_every_command(run):
 
 def test_the_page_is_imported_only_where_it_is_opened(run, stack, monkeypatch):
     opened = []
-    page = SimpleNamespace(serve=lambda *given: opened.append(given))
+    page = SimpleNamespace(serve=lambda *given, open_browser: opened.append((*given, open_browser)))
     monkeypatch.setitem(sys.modules, "cli.console", page)
 
     assert run("console", "--port", "8099", "--no-browser").exit_code == 0

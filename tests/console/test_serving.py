@@ -8,10 +8,8 @@ from types import SimpleNamespace
 import pytest
 import requests
 import uvicorn
-from botocore.exceptions import NoCredentialsError
 
 from cli import console
-from cli.stacks import NoSuchStack
 from local.stack import ROOT
 from relay_answers import FakeRelay, stack_with
 
@@ -53,24 +51,6 @@ def test_a_port_that_cannot_be_had_is_named(served, port):
         wanted = taken.getsockname()[1] if port is None else port
         with pytest.raises(SystemExit, match=rf"Port {wanted} of 127\.0\.0\.1 cannot be had"):
             console.serve(stack_with(FakeRelay()), wanted, open_browser=False)
-
-
-@pytest.mark.parametrize(
-    ("error", "told"),
-    [
-        (NoSuchStack("No stack is running on this machine. Start one: make up"), "make up"),
-        (NoCredentialsError(), "AWS says: Unable to locate credentials"),
-    ],
-)
-def test_a_stack_that_cannot_be_looked_at_is_said_before_anything_is_served(monkeypatch, served, capsys, error, told):
-    def refuse(stage):
-        raise error
-
-    monkeypatch.setattr(console, "stack_of", refuse)
-    monkeypatch.setattr(sys, "argv", ["console", "stage"])
-    assert console.main() == 1
-    assert told in capsys.readouterr().err
-    assert served.opened == []
 
 
 SERVE = """
