@@ -1,5 +1,6 @@
 # Every target installs what it needs first; all it takes is Python 3.13.
 PYTHON = .venvs/dev/bin/python
+RELAY  = .venvs/dev/bin/relay
 SAM    = .venvs/sam/bin/sam
 
 export SAM_CLI_TELEMETRY = 0
@@ -7,7 +8,7 @@ export SAM_CLI_TELEMETRY = 0
 LOCALLY = env -u AWS_PROFILE -u AWS_CA_BUNDLE -u PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down logs credentials redrive test faults fuzz bench check build sbom pins clean
+.PHONY: help setup demo up down logs console screenshots credentials redrive test faults fuzz bench check build openapi sbom pins clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -27,11 +28,17 @@ logs: setup ## follow what the functions of the running stack say
 down: setup ## stop the running stack and remove what it left
 	@$(LOCALLY) $(PYTHON) -m local.stack down
 
+console: setup ## open the coordinator's page of STAGE=local|stage|prod in a browser: what waits for a person [PORT=…]
+	@$(RELAY) console --stage $(or $(STAGE),local) $(if $(PORT),--port $(PORT))
+
+screenshots: setup ## draw the README's pictures of the pages anew, from a run of the stack on this machine
+	@$(LOCALLY) PYTHONPATH=tests:layers/kiva_partner:. $(PYTHON) -m browser.screenshots
+
 credentials: setup ## ask for Kiva's client id and secret and put them into the stack of STAGE=local|stage|prod
-	@$(PYTHON) -m cli.credentials $(STAGE)
+	@$(RELAY) credentials --stage $(STAGE)
 
 redrive: setup ## put dead letters of KIND=loan_draft|journal_update|repayment back into their queue: STAGE=… [MAX=…]
-	@$(PYTHON) -m cli.redrive $(STAGE) $(KIND) $(if $(MAX),--max $(MAX))
+	@$(RELAY) redrive $(KIND) --stage $(STAGE) $(if $(MAX),--max $(MAX))
 
 test: setup ## run all tests: unit, functions, template, sandbox, faults in short, and end to end
 	@$(LOCALLY) $(PYTHON) -m pytest
@@ -58,6 +65,10 @@ check: setup ## lint, format, types and the template, without running anything
 
 build: setup ## build what `sam deploy` and `sam local` use
 	@PATH="$(CURDIR)/.venvs/uv/bin:$$PATH" $(SAM) build --cached --parallel
+
+openapi: setup ## write docs/openapi.json, which describes the API
+	@PYTHONPATH=layers/kiva_partner $(PYTHON) -c 'import json, pathlib; from kiva_partner.openapi import document; \
+	  pathlib.Path("docs/openapi.json").write_text(json.dumps(document(), indent=2, ensure_ascii=False) + "\n")'
 
 sbom: SBOM = .local/sbom.json
 sbom: setup ## write the bill of materials of what is deployed (CycloneDX) to .local/sbom.json

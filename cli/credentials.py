@@ -1,38 +1,19 @@
-"""`make credentials STAGE=stage`: ask for Kiva's client id and secret, and put them into the stack's secret.
+"""`relay credentials`: Kiva's client id and secret are put into the stack's secret.
 
 They are typed unseen, and pass through no file, no parameter, no command line and no output.
 """
 
-import argparse
-import getpass
 import json
 import sys
 from collections.abc import Callable
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cli.stacks import NoSuchStack, StackOfStage, stack_of
+from cli.stacks import StackOfStage
 
 
 class CannotStore(Exception):
     """The credentials were not stored; the message says why and what to do."""
-
-
-def main() -> int:
-    """Run the command; exit code 0 when the credentials are stored, 1 when not."""
-    parser = argparse.ArgumentParser(prog="make credentials STAGE=…", description=__doc__)
-    parser.add_argument("stage", help="an environment of samconfig.toml: local, stage or prod")
-    stage = parser.parse_args().stage
-    try:
-        arn = store(stack_of(stage), getpass.getpass)
-    except (CannotStore, NoSuchStack) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except (ClientError, BotoCoreError) as error:  # nothing was typed yet that it could repeat
-        print(f"Nothing was asked. AWS says: {error}", file=sys.stderr)
-        return 1
-    print(f"Stored in {arn}. The next token request uses them; check it with GET /config/themes.")
-    return 0
 
 
 def store(stack: StackOfStage, ask: Callable[[str], str]) -> str:
@@ -42,8 +23,8 @@ def store(stack: StackOfStage, ask: Callable[[str], str]) -> str:
         CannotStore: one is empty, or AWS does not take them.
     """
     arn, environment, partner = map(stack.output, ("CredentialsSecretArn", "KivaEnvironment", "KivaPartnerId"))
-    print(f"PA2 > Account > API Access shows both, for partner {partner} at Kiva's {environment}.")
-    print(f"They go into the secret of the stack {stack.name}.")
+    print(f"PA2 > Account > API Access shows both, for partner {partner} at Kiva's {environment}.", file=sys.stderr)
+    print(f"They go into the secret of the stack {stack.name}.", file=sys.stderr)
     values = {name: ask(f"{name} (not shown): ").strip() for name in ("client_id", "client_secret")}
     if not all(values.values()):
         raise CannotStore("Nothing was stored: both values are needed.")
@@ -56,7 +37,3 @@ def store(stack: StackOfStage, ask: Callable[[str], str]) -> str:
     except BotoCoreError as error:
         raise CannotStore(f"Nothing was stored: {type(error).__name__} on the way to AWS.") from None
     return arn
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,19 +1,16 @@
-"""`make redrive STAGE=stage KIND=loan_draft`: put dead letters back into their queue, after a fix.
+"""`relay redrive`: dead letters are put back into their queue, after a fix.
 
 Each is sent first and deleted second, so that an interruption makes a copy and never a hole; the ledger answers a copy,
 and everything that Kiva has already. Shown is the reason of each, and never its body, which holds borrowers' data.
 """
 
-import argparse
 import json
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from cli.stacks import KINDS, NoSuchStack, StackOfStage, stack_of
+from cli.show import harmless
+from cli.stacks import KINDS, StackOfStage
 
 HIDDEN_SECONDS = 900
 """How long a letter that is left stays out of the way of the others."""
@@ -32,32 +29,6 @@ class Letter:
     def __str__(self) -> str:
         what = f"left   {self.message_id}  ({self.left})" if self.left else f"moved  {self.message_id}"
         return f"{what}  {self.reason}"
-
-
-def main() -> int:
-    """Run the command; exit code 0 when the dead-letter queue was gone through, 1 when not."""
-    usage = "make redrive STAGE=local|stage|prod KIND=loan_draft|journal_update|repayment [MAX=…]"
-    parser = argparse.ArgumentParser(prog="make redrive", usage=usage, description=__doc__)
-    parser.add_argument("stage", metavar="STAGE", help="an environment of samconfig.toml: local, stage or prod")
-    parser.add_argument("kind", metavar="KIND", choices=KINDS, help="whose dead letters")
-    parser.add_argument("--max", metavar="MAX", type=_count, help="move no more than so many (default: all)")
-    chosen = parser.parse_args()
-    moved = left = 0
-    try:
-        for letter in redrive(stack_of(chosen.stage), chosen.kind, chosen.max):
-            print(letter)
-            moved, left = moved + (not letter.left), left + bool(letter.left)
-    except NoSuchStack as error:
-        print(error, file=sys.stderr)
-        return 1
-    except (ClientError, BotoCoreError) as error:
-        print(f"Stopped after {moved} moved and {left} left. AWS says: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"\nInterrupted after {moved} moved and {left} left.", file=sys.stderr)
-        return 130
-    print(f"{moved} moved, {left} left.")
-    return 0
 
 
 def redrive(stack: StackOfStage, kind: str, limit: int | None = None) -> Iterator[Letter]:
@@ -98,8 +69,7 @@ def _read(message: dict[str, Any], sent: set[str]) -> Letter:
     elif attributes.get("SourceMessageId", message["MessageId"]) in sent:
         left = "moved just now, and it has come back"
     # SQS itself writes no reason. Whoever may send to the queue may write one, and a terminal obeys control characters.
-    reason = "".join(it if it.isprintable() else "?" for it in attributes.get("Reason", "it came again too often"))
-    return Letter(message["MessageId"], reason, left)
+    return Letter(message["MessageId"], harmless(attributes.get("Reason", "it came again too often")), left)
 
 
 def _in_bucket(body: str) -> str:
@@ -111,13 +81,3 @@ def _in_bucket(body: str) -> str:
     except ValueError:
         pass
     return ""
-
-
-def _count(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text)):
-        raise argparse.ArgumentTypeError("must be a whole number above 0")
-    return int(text)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,6 +1,6 @@
 """The relay's API, called as the operator: each request is signed with their own AWS credentials."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -80,6 +80,31 @@ class RelayApi:
         if not answer.ok:
             raise Refused(answer.status_code, content if isinstance(content, dict) else {})
         return Reply(answer.status_code, content, answer.headers.get("Location", ""))
+
+
+def every_submission(api: RelayApi, **query: str | int) -> Iterator[dict[str, Any]]:
+    """The submissions that a query finds, page by page. Raises as `RelayApi.get`."""
+    cursor = ""
+    while True:
+        page = api.get("submissions", **{"limit": 1000, **query}, cursor=cursor)
+        yield from page["submissions"]
+        cursor = page.get("cursor", "")
+        if not cursor:
+            return
+
+
+def every_loan(api: RelayApi, offset: int = 0, **query: str) -> Iterator[dict[str, Any]]:
+    """Kiva's loans, page by page. Rows may shift between pages meanwhile, so each comes once. Raises as `get`."""
+    seen: set[str] = set()
+    while True:
+        page = api.get("loans", **query, offset=offset, limit=300)
+        for loan in page["loans"]:
+            if loan.get("kiva_id") not in seen:
+                seen.add(loan.get("kiva_id"))
+                yield loan
+        offset += len(page["loans"])
+        if not page["loans"] or offset >= page["total_records"]:
+            return
 
 
 def _path(parts: tuple[str, ...]) -> str:

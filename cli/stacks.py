@@ -2,6 +2,7 @@
 
 import json
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -64,6 +65,12 @@ class StackOfStage:
             raise NoSuchStack(f"The stack {self.name} has no output {name}; deploy this version of it first.")
         return self.outputs[name]
 
+    def parameter(self, name: str) -> str:
+        """One of the parameters. Raises NoSuchStack when this version of the stack has none of that name."""
+        if name not in self.parameters:
+            raise NoSuchStack(f"The stack {self.name} has no parameter {name}; deploy this version of it first.")
+        return self.parameters[name]
+
     @cached_property
     def _described(self) -> dict[str, Any]:
         try:
@@ -73,17 +80,14 @@ class StackOfStage:
         return stack
 
 
-def stack_of(stage: str, folder: Path = CHECKOUT) -> StackOfStage:
-    """The stack of a stage, by the samconfig.toml in `folder`; for `local` the one that `make up` keeps running.
+def stack_of(stage: str) -> StackOfStage:
+    """The stack of a stage, by samconfig.toml (see `project`); for `local` the one that `make up` keeps running.
 
     Raises:
         NoSuchStack: there is no such stage, or nothing runs on this machine.
     """
-    try:
-        samconfig = (folder / "samconfig.toml").read_text()
-    except FileNotFoundError:
-        raise NoSuchStack(f"There is no samconfig.toml in {folder}; go to where kiva-relay was checked out.") from None
-    name, region = find(stage, samconfig)
+    folder = project()
+    name, region = find(stage, (folder / "samconfig.toml").read_text())
     if stage != "local":
         return StackOfStage(name, boto3.Session(region_name=region))
     try:
@@ -99,11 +103,34 @@ def local_stack(name: str, endpoint: str, api: str, region: str) -> StackOfStage
     return StackOfStage(name, owner, endpoint, api)
 
 
+def project() -> Path:
+    """The folder whose samconfig.toml counts: the current one, the nearest above it, or where this was checked out.
+
+    Raises:
+        NoSuchStack: there is none.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents, CHECKOUT):
+        if (folder / "samconfig.toml").is_file():
+            return folder
+    raise NoSuchStack("There is no samconfig.toml here or above; go to where kiva-relay was checked out.")
+
+
+def stages() -> list[str]:
+    """The environments of samconfig.toml that can be deployed. Raises NoSuchStack."""
+    return _deployable(tomllib.loads((project() / "samconfig.toml").read_text()))
+
+
 def find(stage: str, samconfig: str) -> tuple[str, str]:
     """Stack name and region of an environment of samconfig.toml. Raises NoSuchStack when there is none."""
     config = tomllib.loads(samconfig)
     try:
         return config[stage]["deploy"]["parameters"]["stack_name"], config[stage]["global"]["parameters"]["region"]
     except KeyError:
-        known = ", ".join(name for name, section in config.items() if isinstance(section, dict) and "deploy" in section)
-        raise NoSuchStack(f"samconfig.toml has no environment {stage!r}; it has {known}") from None
+        raise NoSuchStack(
+            f"samconfig.toml has no environment {stage!r}; it has {', '.join(_deployable(config))}"
+        ) from None
+
+
+def _deployable(config: Mapping[str, Any]) -> list[str]:
+    return [name for name, section in config.items() if isinstance(section, dict) and "deploy" in section]

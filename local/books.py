@@ -7,22 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import chain
-from typing import Any, Final
+from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-Submission = Mapping[str, Any]
-"""A submission as the relay's API shows it."""
-
-FEW: Final = 10
-"""Submissions of a message that are shown one by one. Of more, those that ended alike share a line."""
-WIDE: Final = 120
-
-_NOUNS: Final = {"loan_draft": "Loan drafts", "journal_update": "Journal updates", "repayment": "Repayments"}
-_STYLES: Final = {"ACCEPTED": "green", "REJECTED": "red", "UNKNOWN": "yellow"}
+from cli.show import Group, Submission, cell, kivas, outcomes, table, to_confirm, totals
 
 
 @dataclass(slots=True)
@@ -154,14 +143,8 @@ def _expected_at_kiva(books: Books) -> Counter[AtKiva]:
         AtKiva(message.kind, loan_id, message.things[loan_id], reference, ended["state"] == "ACCEPTED")
         for message in books.messages
         for loan_id, ended in message.submissions.items()
-        if (reference := _reference(ended))
+        if (reference := kivas(ended))
     )
-
-
-def _reference(submission: Submission) -> str:
-    """Kiva's id of what it made of a submission; empty when it made nothing."""
-    kiva = submission.get("kiva", {})
-    return str(kiva.get("loan_draft_uuid") or kiva.get("archive_id") or kiva.get("upload_id") or "")
 
 
 def _wrong_endings(books: Books, readme: str) -> Iterator[str]:
@@ -201,89 +184,36 @@ def show(books: Books, console: Console) -> None:
     dead_letters = [(each.file, each.dead_letter) for each in books.messages if each.dead_letter]
     refusals = [(each.file, str(each.status), each.refusal) for each in books.messages if each.refusal]
     readings = [(each.file, each.what, str(each.status), each.answer) for each in books.readings]
-    console.print(_submissions(books.messages, console.width), "")
+    every = [submission for message in books.messages for submission in message.submissions.values()]
+    console.print(outcomes([_group(message) for message in books.messages], console.width), "")
     for title, columns, rows in (
         ("Dead letters: nothing of them is at Kiva; correct them and send them anew", ("File", "Reason"), dead_letters),
         ("Refused by the API: nothing of them is at Kiva", ("File", "Status", "Rule"), refusals),
         ("Read, and done by the clock", ("File", "Request", "Status", "Answer"), readings),
     ):
-        table = _table(title, *columns)
+        shown = table(title, *columns)
         for row in rows:
-            table.add_row(*map(escape, row))
-        console.print(table, "")
+            shown.add_row(*map(cell, row))
+        console.print(shown, "")
     console.print("[bold]Journals to confirm[/]")
-    for archive_id, url in sorted(_confirm_urls(books)):
-        console.print(f"archive {archive_id}: {url}", soft_wrap=True)
+    for line in to_confirm(every):
+        console.print(line, soft_wrap=True)
     console.print("\n[bold]Totals[/]")
     for name, value in _totals(books):
         console.print(f"{name:<16}{value}")
 
 
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False)
-    table.padding, table.pad_edge = (0, 1, 0, 0), False
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _submissions(messages: Sequence[Message], width: int) -> Table:
-    table = _table("", "Submission", "By", "State", "Kiva's reference", "Problem, and what a person must do next")
-    # A draft's uuid takes one line or, where that would leave no room for the rest, two.
-    table.columns[3].width = 36 if width >= WIDE else 18
-    above = ""
-    for kind, noun in _NOUNS.items():
-        table.add_section()
-        table.add_row(f"[bold]{noun}[/]")
-        for message in messages:
-            for name, state, kiva, to_do in _lines(message) if message.kind == kind else ():
-                table.add_row(name, message.way, state, kiva, "as above" if to_do == above else to_do)
-                above = to_do
-    return table
-
-
-def _lines(message: Message) -> Iterator[tuple[str, str, str, str]]:
-    """One line for each submission; of a long message one for each way of ending."""
-    groups: dict[tuple[str, str], list[Submission]] = {}
-    for submission in (message.submissions[loan_id] for loan_id in message.things if loan_id in message.submissions):
-        ending = submission["state"], submission.get("problem", {}).get("code", "")
-        alike = ending if len(message.submissions) > FEW else (submission["reference"], "")
-        groups.setdefault(alike, []).append(submission)
-    for group in groups.values():
-        names = [each["reference"] for each in group]
-        name = f"{names[0].split(':')[0]}: {len(group)} loans" if len(group) > FEW else "\n".join(names)
-        state = group[0]["state"]
-        ids = list(dict.fromkeys(map(_reference, group)))
-        noun = {"journal_update": "archive ", "repayment": "upload "}.get(message.kind, "")
-        yield (
-            escape(name),
-            f"[{_STYLES.get(state, 'bold')}]{state}[/]",
-            noun + ", ".join(ids),
-            _to_do(group[0], ids[1:]),
-        )
-
-
-def _to_do(submission: Submission, ids: Sequence[str]) -> str:
-    """What is wrong with it and what comes next; `ids` are Kiva's for all the submissions that share the line."""
-    problem = submission.get("problem", {})
-    found = f"{problem['code']}: {problem['details']}" if problem else submission.get("reason", "")
-    step = submission["next_step"].replace("confirm_url", "its URL below")
-    others = [each for each in ids if each != _reference(submission)]
-    if submission["state"] == "ACCEPTED" and others:
-        step += f"; likewise {', '.join(others)}"
-    return escape(f"{found}\n→ {step}" if found else step)
-
-
-def _confirm_urls(books: Books) -> set[tuple[str, str]]:
-    shown = (each.get("kiva", {}) for message in books.messages for each in message.submissions.values())
-    return {(kiva["archive_id"], kiva["confirm_url"]) for kiva in shown if "confirm_url" in kiva}
+def _group(message: Message) -> Group:
+    """Its submissions, in the order in which they were sent."""
+    ended = message.submissions
+    return Group(message.kind, [ended[loan_id] for loan_id in message.things if loan_id in ended], message.way)
 
 
 def _totals(books: Books) -> Iterator[tuple[str, str]]:
     dead = sum(bool(message.dead_letter) for message in books.messages)
     refused = sum(bool(message.refusal) for message in books.messages)
-    states = Counter(each["state"] for message in books.messages for each in message.submissions.values())
+    every = [submission for message in books.messages for submission in message.submissions.values()]
     yield "Messages", f"{len(books.messages)}, {dead} of them dead letters and {refused} refused by the API"
-    yield "Submissions", ", ".join(f"{count} {state}" for state, count in states.most_common())
+    yield "Submissions", totals(every)
     yield "Token requests", str(books.token_requests)
     yield "Calls to Kiva", ", ".join(f"{count} {name}" for name, count in books.calls.items())

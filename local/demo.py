@@ -21,18 +21,19 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from local.books import WIDE, Books, Message, Reading, Submission, at_kiva, mistakes, show
+from cli.files import read
+from cli.show import WIDE, Submission
+from cli.stacks import local_stack
+from cli.submit import ENDED, ROUTES, rules_of
+from local.books import Books, Message, Reading, at_kiva, mistakes, show
 from local.processes import StackError
-from local.reports import messages, read_report
-from local.stack import ROOT, Stack, deploy, logs, running, step
+from local.stack import REGION, ROOT, Stack, deploy, logs, running, step
 
 EVENTS: Final = ROOT / "events"
 STATE: Final = ROOT / ".local" / "demo"
-KINDS: Final = {"loan-drafts": "loan_draft", "journal-updates": "journal_update", "repayments": "repayment"}
+KINDS: Final = {route: kind for kind, route in ROUTES.items()}
 """What a queue's name ends with and a route is called -> the kind of what goes there."""
-ENDS: Final = ("ACCEPTED", "REJECTED", "UNKNOWN", "ABANDONED")
-"""States in which nothing more happens by itself."""
-STATES: Final = (*ENDS, "QUEUED", "SENDING", "RETRY")
+STATES: Final = (*ENDED, "QUEUED", "SENDING", "RETRY")
 WAIT_SECONDS: Final = 90.0
 
 
@@ -72,7 +73,11 @@ def _name(file: Path) -> str:
 
 
 def _send_report(stack: Stack, books: Books, name: str, period: str, *, by_queue: bool) -> None:
-    for body in messages(read_report(EVENTS / name), period):
+    rules = rules_of(local_stack(stack.name, stack.endpoint, stack.api, REGION))
+    ready, bad = read([EVENTS / name], rules, period=period)
+    if bad:
+        raise StackError(f"events/{name} is no report: {bad[0]}")
+    for body in (message.body.decode() for message in ready):
         if by_queue:
             _put(stack, books, name, "repayment", body)
         else:
@@ -141,7 +146,7 @@ def _wait(stack: Stack, books: Books, what: str, console: Console) -> None:
         bar = progress.add_task(what, total=total)
         while pending:
             time.sleep(0.5)
-            _note(stack, books, ENDS)
+            _note(stack, books, ENDED)
             pending = [message for message in pending if message.missing]
             progress.update(bar, completed=total - sum(message.missing for message in pending))
             if pending and time.monotonic() > deadline:

@@ -19,7 +19,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
@@ -68,7 +68,8 @@ class Stack:
     """A running local stack: where everything answers.
 
     `api` is the URL in front of the routes; requests to it must be signed (`call` does that). `queues` and
-    `dead_letter_queues` give the URL for each kind of submission.
+    `dead_letter_queues` give the URL for each kind of submission. `console` is the coordinator's page, where it was
+    started.
     """
 
     state: str
@@ -78,6 +79,7 @@ class Stack:
     api: str
     queues: Mapping[str, str]
     dead_letter_queues: Mapping[str, str]
+    console: str = ""
 
     # Any, because boto3 makes its clients at run time: annotate the variable to have it checked.
     def client(self, service: str) -> Any:
@@ -110,7 +112,7 @@ def up(
     parameters: Mapping[str, str] | None = None,
     host: str = LOOPBACK,
 ) -> Stack:
-    """Start the embedded AWS and the imitation of Kiva, build, deploy, and store the imitation's credentials.
+    """Start the embedded AWS and the imitation of Kiva, build, deploy, store credentials, serve the coordinator's page.
 
     Args:
         state: Folder for all that this run leaves on disk; one stack per folder.
@@ -125,7 +127,12 @@ def up(
     with _alone(state):
         if running := attach(state):
             raise StackError(f"A stack is already running at {running.endpoint}. Stop it first: make down")
-        return _up(state, port, sandbox_port, parameters or {}, host)
+        stack = _up(state, port, sandbox_port, parameters or {}, host)
+        try:
+            return _with_console(stack)
+        except BaseException:
+            _down(state)
+            raise
 
 
 def attach(state: Path = STATE) -> Stack | None:
@@ -268,14 +275,30 @@ def _up(
         raise
     (state / "env.json").write_text(json.dumps(_variables_for_containers(stack), indent=2))
     # Written last: its presence is what tells a complete stack from a half-finished one.
-    (state / "stack.json").write_text(json.dumps(asdict(stack), indent=2))
+    _keep(stack)
     return stack
+
+
+def _keep(stack: Stack) -> None:
+    (Path(stack.state) / "stack.json").write_text(json.dumps(asdict(stack), indent=2))
+
+
+def _with_console(stack: Stack) -> Stack:
+    """Serve the coordinator's page of a complete stack in the background; only this machine reaches it."""
+    state, port = Path(stack.state), free_port(8090, insisted=None, option="")
+    command = [sys.executable, "-m", "local.console", "--state", stack.state, "--port", str(port)]
+    with step(f"Starting the coordinator's page on port {port}"):
+        processes.start("console", command, state=state, environment=_environment(), folder=ROOT)
+        _wait_for("console", f"http://{LOOPBACK}:{port}/page.css", state)
+    shown = replace(stack, console=f"http://{LOOPBACK}:{port}/")
+    _keep(shown)
+    return shown
 
 
 def _down(state: Path) -> bool:
     if state.exists() and not (state / _MARK).exists() and any(state.iterdir()):
         raise StackError(f"{state} holds other things than a stack. Choose an empty or a new folder with --state.")
-    stopped = [processes.stop(name, state=state) for name in ("sandbox", "ministack")]
+    stopped = [processes.stop(name, state=state) for name in ("console", "sandbox", "ministack")]
     shutil.rmtree(state, ignore_errors=True)
     return any(stopped)
 
@@ -489,7 +512,8 @@ def _readable(message: str) -> str:
 
 
 def _print_urls(stack: Stack) -> None:
-    rows = {"AWS": stack.endpoint, "Kiva sandbox": stack.sandbox, "API (signed)": stack.api}
+    rows = {"What waits for you": stack.console} if stack.console else {}
+    rows |= {"AWS": stack.endpoint, "Kiva sandbox": stack.sandbox, "API (signed)": stack.api}
     rows |= {f"queue {kind}": url for kind, url in stack.queues.items()}
     for label, url in rows.items():
         print(f"  {label:<22} {url}")

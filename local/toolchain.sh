@@ -58,6 +58,11 @@ build() {
     .venvs/uv/bin/uv pip sync --quiet --require-hashes --compile-bytecode \
       --python ".venvs/$name/bin/python" "requirements/$name.txt"
   fi
+  if [ "$name" = dev ]; then
+    # Our own: `relay`, and the layer's package for whatever runs here, as they stand in this folder.
+    .venvs/uv/bin/uv pip install --quiet --no-deps --no-build-isolation --offline \
+      --python .venvs/dev/bin/python --editable .
+  fi
   cp "requirements/$name.txt" ".venvs/$name/installed.txt"
   say "$((SECONDS - seconds)) s"
 }

@@ -1,9 +1,11 @@
 """The sandbox as one web application."""
 
 from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 
 from local.kiva_sandbox.inspection import inspection
 from local.kiva_sandbox.partner_api import authorisation, partner, partners
+from local.kiva_sandbox.screens import create_screens
 from local.kiva_sandbox.state import State
 from local.kiva_sandbox.tokens import Tokens
 from local.kiva_sandbox.web import add_refusals
@@ -16,5 +18,12 @@ def create_app(state: State, tokens: Tokens) -> FastAPI:
     app.state.tokens = tokens
     for router in (authorisation, partner, partners, inspection):
         app.include_router(router)
+    app.mount("/pa2", create_screens(state), name="pa2")
     add_refusals(app)
+
+    @app.get("/")
+    @app.get("/pa2")
+    async def entrance() -> RedirectResponse:
+        return RedirectResponse("/pa2/", 303)
+
     return app

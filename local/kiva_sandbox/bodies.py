@@ -62,6 +62,25 @@ class Draft(_Body):
         return [name for name in names if getattr(self, name) is not None]
 
     @property
+    def loan_id(self) -> str | None:
+        """The partner's id of the loan as a whole: the group's, or that of the one borrower."""
+        return self.internal_loan_id if self.is_group else self._borrower.loan_id
+
+    @property
+    def client_id(self) -> str | None:
+        """The partner's id of whoever bears the loan: the group's, or that of the one borrower."""
+        return self.internal_client_id if self.is_group else self._borrower.client_id
+
+    @property
+    def name(self) -> str | None:
+        """What lenders read: the group's name, or the one borrower's first name."""
+        return self.group_name if self.is_group else self._borrower.first_name
+
+    @property
+    def _borrower(self) -> Entrep:
+        return self.entreps[0] if self.entreps else Entrep()
+
+    @property
     def amount(self) -> Decimal:
         """What all borrowers ask for together, in the loan's currency."""
         return sum((entrep.amount or Decimal() for entrep in self.entreps), Decimal())

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from fastapi import APIRouter, HTTPException
+from fastapi import APIRouter, Depends, HTTPException
 
 from local.kiva_sandbox.state import NotPublishable
-from local.kiva_sandbox.web import Answer, KeptState
+from local.kiva_sandbox.web import Answer, KeptState, sent_from_here
 
-inspection = APIRouter(prefix="/_sandbox")
+inspection = APIRouter(prefix="/_sandbox", dependencies=[Depends(sent_from_here)])
 
 
 @inspection.get("/health")
@@ -30,7 +30,7 @@ async def journals(state: KeptState) -> Answer:
 
 @inspection.get("/uploads")
 async def uploads(state: KeptState) -> Answer:
-    """Show every upload with its rows and their problems."""
+    """Show every upload with its rows, their problems, and whether a person has finalised it."""
     return _all(state.uploads())
 
 
@@ -56,9 +56,9 @@ async def reset(state: KeptState) -> Answer:
 
 @inspection.post("/drafts/{uuid}/publish")
 async def publish(uuid: str, state: KeptState) -> Answer:
-    """Publish a draft as its coordinator would, and show the loan it becomes."""
+    """Complete and publish a draft as its coordinator would, and show the loan it becomes."""
     try:
-        return Answer(state.publish(uuid))
+        return Answer(state.publish(uuid, completed=True))
     except KeyError:
         raise HTTPException(404, "No draft has this uuid") from None
     except NotPublishable as reason:
@@ -72,6 +72,15 @@ async def confirm(archive_id: str, state: KeptState) -> Answer:
         return _all(state.confirm(archive_id))
     except KeyError:
         raise HTTPException(404, "No archive has this id") from None
+
+
+@inspection.post("/uploads/{upload_id}/finalise")
+async def finalise(upload_id: int, state: KeptState) -> Answer:
+    """Finalise an upload as a person would after reviewing it, and show it."""
+    try:
+        return Answer(state.finalise(upload_id))
+    except KeyError:
+        raise HTTPException(404, "No upload has this id") from None
 
 
 def _all(data: list[Any]) -> Answer:

@@ -51,6 +51,18 @@ def messages(draft: Draft, today: date) -> list[str]:
     ]
 
 
+def is_image(uri: str) -> bool:
+    """Whether `uri` is what Kiva takes as a photo, by its form alone: PNG, JPEG or GIF, and only base64 in it."""
+    prefix = _DATA_URI.match(uri)
+    if prefix is None or prefix.end() == len(uri):
+        return False
+    try:
+        base64.b64decode(uri[prefix.end() :], validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return True
+
+
 def _missing(draft: Draft) -> Iterator[str]:
     yield from (f"{field} is missing" for field in _REQUIRED if _is_empty(getattr(draft, field)))
 
@@ -111,7 +123,7 @@ def _consent_and_photo(draft: Draft) -> Iterator[str]:
     if _is_empty(draft.image_encoded):
         if _is_empty(draft.image_url):
             yield "a photo is missing (image_encoded)"
-    elif not _is_image(draft.image_encoded or ""):
+    elif not is_image(draft.image_encoded or ""):
         yield "image_encoded is not a data URI of a PNG, JPEG or GIF in base64"
 
 
@@ -126,14 +138,3 @@ def _day(text: str | None) -> date | None:
         return None
     # Python also reads 20260901 and week dates; Kiva asks for one form.
     return day if day.isoformat() == text else None
-
-
-def _is_image(uri: str) -> bool:
-    prefix = _DATA_URI.match(uri)
-    if prefix is None or prefix.end() == len(uri):
-        return False
-    try:
-        base64.b64decode(uri[prefix.end() :], validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    return True

@@ -10,12 +10,11 @@ from typing import Any, TypedDict
 from uuid import uuid4
 
 from local.kiva_sandbox import pa2
-from local.kiva_sandbox.bodies import Draft, Entrep, Repayment, Repayments
+from local.kiva_sandbox.bodies import Draft, Repayment, Repayments
 from local.kiva_sandbox.data import PER_DOLLAR, REPAYABLE, Loan, new_loan
 
 CALLS = ("loan_draft", "journals", "repayments", "loans", "config")
 RECOMMENDED_ROWS = 300
-_CONFIRM_URL = "https://partners.staging.kiva.org/pa2/journals/confirm/{}"
 
 
 class DraftKept(TypedDict):
@@ -32,7 +31,6 @@ class JournalKept(TypedDict):
     """One journal as received; the journals of one call share an archive, and a person confirms the archive."""
 
     archive_id: str
-    confirm_url: str
     confirmed: bool
     received_at: str
     journal: dict[str, Any]
@@ -61,6 +59,7 @@ class Upload(TypedDict):
 
     upload_id: int
     received_at: str
+    finalised: bool
     rows: list[Row]
     problems: list[Problem]
 
@@ -118,37 +117,34 @@ class State:
             self._kept.drafts[kept["loan_draft_uuid"]] = (kept, draft)
         return kept
 
-    def publish(self, uuid: str) -> Loan:
+    def publish(self, uuid: str, *, completed: bool) -> Loan:
         """Do what a coordinator does after resolving PA2's messages: turn the draft into a loan that raises funds.
 
-        Raises KeyError for an unknown draft, NotPublishable when it is published or lacks what makes a loan.
+        There is no wizard here to resolve them in: `completed` says that somebody did, and the loan is made of what was
+        sent. Raises KeyError for an unknown draft, NotPublishable when it is published, when PA2's messages stand, or
+        when it lacks what makes a loan.
         """
         with self._lock:
             kept, draft = self._kept.drafts[uuid]
             if kept["published"]:
                 raise NotPublishable("this draft is already published")
+            if kept["pa2_messages"] and not completed:
+                raise NotPublishable("PA2 has messages about this draft: complete it in the wizard first")
             loan = _loan_of(uuid, draft, len(self._kept.loans) + 1, int(self.now().timestamp()))
             self._kept.loans.append(loan)
             kept["published"] = True
         return loan
 
-    def add_journals(self, bodies: list[dict[str, Any]]) -> JournalKept:
-        """Keep the journals of one call, as they came, under a new archive; returns the first of them."""
+    def add_journals(self, bodies: list[dict[str, Any]]) -> str:
+        """Keep the journals of one call, as they came, under a new archive; returns the archive's id."""
         with self._lock:
             self._kept.archives += 1
             archive_id = str(self._kept.archives)
-            kept: list[JournalKept] = [
-                {
-                    "archive_id": archive_id,
-                    "confirm_url": _CONFIRM_URL.format(archive_id),
-                    "confirmed": False,
-                    "received_at": self._time(),
-                    "journal": body,
-                }
+            self._kept.journals += [
+                {"archive_id": archive_id, "confirmed": False, "received_at": self._time(), "journal": body}
                 for body in bodies
             ]
-            self._kept.journals += kept
-        return kept[0]
+        return archive_id
 
     def confirm(self, archive_id: str) -> list[JournalKept]:
         """Do what a person does at the confirm URL: publish the archive's journals. Raises KeyError when unknown."""
@@ -158,7 +154,7 @@ class State:
                 raise KeyError(archive_id)
             for kept in archive:
                 kept["confirmed"] = True
-        return archive
+            return [kept.copy() for kept in archive]
 
     def add_upload(self, report: Repayments) -> Upload:
         """Keep a repayment report and what is wrong with its rows; rows in error do not count as reported."""
@@ -172,6 +168,7 @@ class State:
             upload: Upload = {
                 "upload_id": 90_001 + len(self._kept.uploads),
                 "received_at": self._time(),
+                "finalised": False,
                 "rows": [],
                 "problems": [],
             }
@@ -198,6 +195,15 @@ class State:
             self._kept.uploads.append(upload)
         return upload
 
+    def finalise(self, upload_id: int) -> Upload:
+        """Do what a person does in PA2 > Repayments: close the upload after review. Raises KeyError when unknown."""
+        with self._lock:
+            for upload in self._kept.uploads:
+                if upload["upload_id"] == upload_id:
+                    upload["finalised"] = True
+                    return upload.copy()
+        raise KeyError(upload_id)
+
     def find_loans(self, query: str, status: str, offset: int, limit: int) -> tuple[int, list[Loan]]:
         """How many loans match, and the page of them that begins at `offset`; an empty query or status matches all."""
         with self._lock:
@@ -219,7 +225,7 @@ class State:
     def uploads(self) -> list[Upload]:
         """All uploads, oldest first."""
         with self._lock:
-            return list(self._kept.uploads)
+            return [upload.copy() for upload in self._kept.uploads]
 
     def loans(self) -> list[Loan]:
         """All loans: the portfolio, then what was published."""
@@ -236,22 +242,16 @@ class State:
 
 
 def _loan_of(uuid: str, draft: Draft, number: int, create_time: int) -> Loan:
-    borrower = draft.entreps[0] if draft.entreps else Entrep()
-    loan_id, client_id, name = (
-        (draft.internal_loan_id, draft.internal_client_id, draft.group_name)
-        if draft.is_group
-        else (borrower.loan_id, borrower.client_id, borrower.first_name)
-    )
-    if not loan_id:
+    if not draft.loan_id:
         raise NotPublishable("the draft has no entreps[0].loan_id (individual) or internal_loan_id (group)")
     if draft.amount <= 0 or draft.currency not in PER_DOLLAR:
         raise NotPublishable("the draft has no amount in one of the partner's currencies")
     return new_loan(
         number,
         uuid=uuid,
-        loan_id=loan_id,
-        client_id=client_id or "",
-        name=name or "",
+        loan_id=draft.loan_id,
+        client_id=draft.client_id or "",
+        name=draft.name or "",
         borrowers=len(draft.entreps),
         location=draft.location or "",
         currency=draft.currency,

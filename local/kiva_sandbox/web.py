@@ -42,6 +42,21 @@ KeptState = Annotated[State, Depends(_state)]
 TokensOfPartner = Annotated[Tokens, Depends(_tokens)]
 
 
+async def sent_from_here(request: Request) -> None:
+    """Let nobody's page elsewhere make a browser publish or reset anything (cross-site request forgery).
+
+    Browsers say where a request comes from: in `Sec-Fetch-Site` (W3C Fetch Metadata) when they trust the address, as
+    they do the loopback; else in `Origin`, with every POST (RFC 6454 §7). Programs say neither and are let in.
+
+    Raises:
+        HTTPException: 403.
+    """
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    own = site in ("same-origin", "none") if site else origin in (None, str(request.base_url).rstrip("/"))
+    if request.method == "POST" and not own:
+        raise HTTPException(403, "This came from a page elsewhere, so nothing was done.")
+
+
 def add_refusals(app: FastAPI) -> None:
     """Give each kind of refusal its form: OAuth's, the Partner API's own, and Spring's for all the rest."""
 

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 
+from cli.stacks import KINDS
 from e2e.world import NAME, loans
-from local.stack import KINDS
 
 
 @pytest.mark.parametrize("kind", KINDS)

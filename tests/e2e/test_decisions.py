@@ -4,8 +4,8 @@ import time
 
 import pytest
 
+from cli.stacks import KINDS
 from e2e.world import loans
-from local.stack import KINDS
 
 
 def several(world, kind):

@@ -5,9 +5,10 @@ import time
 import pytest
 
 from cli.redrive import redrive
+from cli.stacks import KINDS, local_stack
 from e2e.world import loans, text
 from images import png
-from local.stack import KINDS
+from local.stack import REGION
 
 NOT_VALID = {
     "loan_draft": ({"group_name": "Tumaini"}, "$.group_name: must be absent"),
@@ -127,7 +128,8 @@ def test_a_dead_letter_is_submitted_after_its_cause_is_mended_and_it_is_put_back
     assert "names no object of the payload bucket" in reason
     world.lay_into_the_bucket(key, png(rest=bytes(100)))
 
-    letters = list(redrive(world.stack.name, world.stack.client, "loan_draft"))
+    stack = local_stack(world.stack.name, world.stack.endpoint, world.stack.api, REGION)
+    letters = list(redrive(stack, "loan_draft"))
 
     assert reason in [letter.reason for letter in letters if not letter.left]
     assert world.ended("loan_draft", "photo-too-late")["state"] == "ACCEPTED"

@@ -38,6 +38,8 @@ class World:
 
     stack: Stack
     taken: Any = field(default_factory=lambda: itertools.count(1))
+    tokens_of_checks: int = 0
+    """What `GET /check` fetched, which asks for a token of its own where the one that serves is older than a minute."""
 
     # --- content ---
 

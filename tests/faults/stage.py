@@ -17,13 +17,13 @@ from types import SimpleNamespace
 from unittest import mock
 from uuid import uuid4
 
+from cli.stacks import KINDS
 from deployment import ENVIRONMENT, FUNCTIONS, credentials
 from faults.in_process import S3, DynamoDb
 from faults.poller import EventSource, Queue, Sqs
 from kiva_partner import breaker, ledger, relay, runtime, tokens
 from kiva_partner.ledger import State
 from kiva_partner.messages import Kind
-from local.stack import KINDS
 from template.cloudformation import defaults, read
 
 TEMPLATE = read()

@@ -4,14 +4,15 @@ What functions log and write is searched in the matrix; here, with the same faul
 """
 
 import json
-import sys
 from itertools import product
 from urllib.parse import quote
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ParamValidationError
 
-from cli import credentials, redrive
+from cli import app as command
+from cli.stacks import KINDS
+from fakes import FakeStack
 from faults.canaries import (
     CANARIES,
     CLIENT_ID,
@@ -48,17 +49,24 @@ def message(kind, *, inline=False):
 
 
 @pytest.fixture
-def move_dead_letters(world, monkeypatch):
+def relay(monkeypatch):
+    """The relay command at a stack: gives its exit code, and prints as ever."""
+
+    def run(stack, *arguments):
+        monkeypatch.setattr(command, "stack_of", lambda stage: stack)
+        with pytest.raises(SystemExit) as ended:
+            command.app(arguments)
+        return ended.value.code
+
+    return run
+
+
+@pytest.fixture
+def move_dead_letters(world, relay):
     """`make redrive`: gives its exit code."""
-    monkeypatch.setattr(redrive, "stack_of", lambda stage: ("a-stack", lambda service: runtime.aws(service)()))
-    urls = {"QueueUrl": world.queue.url, "DeadLetterQueueUrl": world.dead_letters.url}
-
-    def outputs_of(stack, client, *names):
-        return [urls["DeadLetterQueueUrl" if "DeadLetter" in name else "QueueUrl"] for name in names]
-
-    monkeypatch.setattr(redrive, "outputs_of", outputs_of)
-    monkeypatch.setattr(sys, "argv", ["redrive", "stage", world.kind.value])
-    return redrive.main
+    urls = {"Queue": world.queue.url, "DeadLetterQueue": world.dead_letters.url}
+    outputs = {f"{KINDS[world.kind]}{which}Url": url for which, url in urls.items()}
+    return lambda: relay(FakeStack(outputs, client=lambda service: runtime.aws(service)()), "redrive", world.kind)
 
 
 # --- every fault ------------------------------------------------------------------------------------------------------
@@ -281,10 +289,6 @@ class Secrets:
     def __init__(self, error):
         self._error = error
 
-    def describe_stacks(self, **_):
-        outputs = {"CredentialsSecretArn": "arn", "KivaEnvironment": "sandbox", "KivaPartnerId": "9001"}
-        return {"Stacks": [{"Outputs": [{"OutputKey": key, "OutputValue": it} for key, it in outputs.items()]}]}
-
     def put_secret_value(self, **_):
         if self._error:
             raise self._error
@@ -309,13 +313,13 @@ ERRORS = [
 
 @pytest.mark.parametrize("typed", [(CLIENT_ID, CLIENT_SECRET), (CLIENT_ID, ""), ("", CLIENT_SECRET)])
 @pytest.mark.parametrize("error", ERRORS, ids=lambda it: type(it).__name__)
-def test_credentials_are_not_shown_by_the_command_that_stores_them(error, typed, monkeypatch, capsys, tally):
+def test_credentials_are_not_shown_by_the_command_that_stores_them(error, typed, relay, monkeypatch, capsys, tally):
     with tally("Answers and commands") as line:
         answers = iter(typed)
-        monkeypatch.setattr(credentials.getpass, "getpass", lambda prompt: next(answers))
-        monkeypatch.setattr(credentials, "stack_of", lambda stage: ("a-stack", lambda service: Secrets(error)))
-        monkeypatch.setattr(sys, "argv", ["credentials", "stage"])
-        assert credentials.main() == int(bool(error) or not all(typed))
+        monkeypatch.setattr(command.getpass, "getpass", lambda prompt: next(answers))
+        outputs = {"CredentialsSecretArn": "arn", "KivaEnvironment": "sandbox", "KivaPartnerId": "9001"}
+        stack = FakeStack(outputs, client=lambda service: Secrets(error))
+        assert relay(stack, "credentials") == int(bool(error) or not all(typed))
         said = capsys.readouterr()
         line.add(1)
         assert found(said.out + said.err) == set()

@@ -7,7 +7,8 @@ import pytest
 
 from cli import redrive as command
 from cli.redrive import redrive
-from local.stack import KINDS
+from cli.stacks import KINDS
+from fakes import FakeStack
 
 
 @pytest.fixture
@@ -33,8 +34,7 @@ def put_back(queue_urls, monkeypatch):
     def move(kind):
         names = (f"{KINDS[kind]}QueueUrl", f"{KINDS[kind]}DeadLetterQueueUrl")
         outputs = dict(zip(names, queue_urls, strict=True))
-        monkeypatch.setattr(command, "outputs_of", lambda stack, client, *names: [outputs[name] for name in names])
-        return sum(not letter.left for letter in redrive("a-stack", boto3.client, kind))
+        return sum(not letter.left for letter in redrive(FakeStack(outputs), kind))
 
     return move
 

@@ -17,7 +17,7 @@ def test_journals_come_by_either_path_and_in_either_shape(kiva, path, body):
         "code": "api.success",
         "message": "2 journal(s) archived",
         "archive_id": archive_id,
-        "confirm_url": f"https://partners.staging.kiva.org/pa2/journals/confirm/{archive_id}",
+        "confirm_url": f"http://testserver/pa2/journals/confirm/{archive_id}",
     }
     assert [kept["journal"] for kept in kiva.seen("journals")["data"]] == JOURNALS
 

@@ -451,12 +451,12 @@ def everything_that_goes_wrong_raises_an_alarm(template: Template) -> Iterator[s
     }
     wanted |= {(it, (ours,)) for it in ("Misconfigured", "TokenRenewalFailed", "HousekeepingFinished")}
     wanted |= {("5XXError", (("ApiName", "AWS::StackName"),))}
+    wanted |= {("IteratorAge", (("FunctionName", "OutcomesFunction"),))}
     wanted |= {
         (metric, (("FunctionName", function),))
         for metric in ("Errors", "Throttles")
         for function in of_type(template, "AWS::Lambda::Function")
     }
-    wanted |= {("IteratorAge", (("FunctionName", "OutcomesFunction"),))}
     alarms = of_type(template, "AWS::CloudWatch::Alarm").values()
     found = {(name, dimensions) for alarm in alarms for _, name, dimensions in _watched(alarm)}
     for name, dimensions in wanted - found:
@@ -518,7 +518,7 @@ def silence_of_housekeeping_is_a_fault(template: Template) -> Iterator[str]:
 
 def two_stacks_of_an_account_do_not_collide(template: Template) -> Iterator[str]:
     for name, resource in template["Resources"].items():
-        names = {"Name", "FunctionName", "QueueName", "LogGroupName", "TableName", "TopicName", "DashboardName"}
+        names = {"Name", "FunctionName", "QueueName", "LogGroupName", "TableName", "DashboardName", "TopicName"}
         for key in names & resource["Properties"].keys():
             # A FunctionName that is a reference says which function is meant and names nothing.
             if "Ref" not in resource["Properties"][key] and "${AWS::StackName}" not in named(

@@ -145,6 +145,7 @@ def environment_of(function, parameters):
 def test_every_function_gets_exactly_the_variables_that_settings_reads():
     functions = of_type(translate(read()), "AWS::Lambda::Function")
     own = {name: {"QUEUE_URL", "DEAD_LETTER_QUEUE_URL"} for name in QUEUE_FUNCTIONS}
+    own["LoanDraftsFunction"] |= {"STRICT_DRAFTS"}
     own["HousekeepingFunction"] = HOUSEKEEPING
     own["OutcomesFunction"] = {"EVENT_BUS", "DEAD_LETTER_QUEUE_URL"}
     for name, function in functions.items():
@@ -198,6 +199,12 @@ def test_a_queue_function_knows_its_own_queues_and_how_many_calls_to_make(functi
     assert named(variables["PARALLEL_CALLS"]) == f"{kind}ParallelCalls"
 
 
+def test_drafts_are_judged_as_the_parameter_says_and_not_strictly_unless_it_does():
+    assert named(environment_of("LoanDraftsFunction", STAGE)["STRICT_DRAFTS"]) == "StrictDrafts"
+    assert defaults(read())["StrictDrafts"] == "no"
+    assert refusals(read(), STAGE | {"StrictDrafts": "Yes"})
+
+
 def test_housekeeping_knows_every_queue_and_what_to_do_with_the_unknown():
     variables = environment_of("HousekeepingFunction", STAGE)
     kinds = {"LoanDrafts": "LOAN_DRAFT", "JournalUpdates": "JOURNAL_UPDATE", "Repayments": "REPAYMENT"}
@@ -226,6 +233,9 @@ def test_the_api_has_the_routes_that_are_promised():
         ("get", "/submissions", "ConsoleFunction"),
         ("get", "/submissions/{kind}/{reference}", "ConsoleFunction"),
         ("post", "/submissions/{kind}/{reference}/decision", "ConsoleFunction"),
+        ("get", "/waiting", "ConsoleFunction"),
+        ("post", "/waiting/{kind}/{reference}/done", "ConsoleFunction"),
+        ("get", "/check", "ConsoleFunction"),
         ("get", "/loans", "ConsoleFunction"),
         ("get", "/config/{name}", "ConsoleFunction"),
         ("get", "/openapi.json", "ConsoleFunction"),

@@ -674,12 +674,12 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     (
         rules.the_dashboard_fits_the_screen,
         "a widget beside the screen",
-        lambda it: on_the_dashboard(it, '"x": 16, "y": 35', '"x": 17, "y": 35'),
+        lambda it: on_the_dashboard(it, '"x": 18, "y": 35', '"x": 19, "y": 35'),
     ),
     (
         rules.the_dashboard_fits_the_screen,
         "two widgets in one place",
-        lambda it: on_the_dashboard(it, '"x": 8, "y": 35', '"x": 7, "y": 35'),
+        lambda it: on_the_dashboard(it, '"x": 6, "y": 35', '"x": 5, "y": 35'),
     ),
     (
         rules.the_dashboard_draws_what_there_is,

@@ -14,10 +14,10 @@ ORDER = (
     {"messages", "tokens"},
     {"ledger", "client", "payloads", "breaker", "catalogue"},
     {"relay", "decisions", "pa2"},
-    {"telemetry", "openapi"},
+    {"telemetry"},
     {"api", "queues", "housekeeping", "checks"},
-    {"waiting"},
-    {"outcomes"},
+    {"waiting", "examples"},
+    {"outcomes", "openapi"},
     {"runtime"},
 )
 RANK = {module: rank for rank, modules in enumerate(ORDER) for module in modules}
@@ -72,6 +72,14 @@ def test_importing_reads_no_environment_and_makes_no_client(path):
 def test_only_the_runtime_reads_the_environment():
     readers = {path.stem for path in MODULES if "os.environ" in path.read_text() or "os.getenv" in path.read_text()}
     assert readers == {"runtime"}
+
+
+def test_only_the_console_pays_for_the_description_of_the_api():
+    """Its examples are long, and a cold start of those who submit is as short as it can be."""
+    described = {"openapi", "examples"}
+    importers = {path.parent.name for path in HANDLERS if described & set(imported_from_the_layer(path))}
+    importers |= {path.stem for path in MODULES if described & set(imported_from_the_layer(path))}
+    assert importers == {"console", "openapi"}
 
 
 def test_requests_are_made_in_one_module_only():

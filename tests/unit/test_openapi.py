@@ -1,24 +1,40 @@
 import json
 import re
+from copy import replace
+from datetime import date
 from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from kiva_partner import api
+from kiva_partner.decisions import Choice, parse_decision
 from kiva_partner.errors import InvalidMessage, NotDecidable, NotSent, Violation
 from kiva_partner.ledger import Outcome, Row, State
-from kiva_partner.messages import Kind
+from kiva_partner.messages import Kind, parse
 from kiva_partner.openapi import document
+from kiva_partner.pa2 import findings
+from kiva_partner.settings import AmountMode
 from template import cloudformation
 
-EVENTS = Path(__file__).parents[2] / "events"
+ROOT = Path(__file__).parents[2]
+EVENTS = ROOT / "events"
 DOCUMENT = document()
 METHODS = {"get", "put", "post", "delete", "options", "head", "patch", "trace"}
 DECISION = "/submissions/{kind}/{reference}/decision"
 OPERATIONS = [
     (path, method, operation) for path, item in DOCUMENT["paths"].items() for method, operation in item.items()
 ]
+
+CONTENTS = [
+    pytest.param(path, content, id=f"{method} {path} {where}")
+    for path, method, operation in OPERATIONS
+    for where, part in [("request", operation.get("requestBody", {})), *operation["responses"].items()]
+    for content in part.get("content", {}).values()
+    if "example" in content or "examples" in content
+]
+KINDS = {"/loan-drafts": Kind.LOAN_DRAFT, "/journal-updates": Kind.JOURNAL_UPDATE, "/repayments": Kind.REPAYMENT}
 
 
 def validator(schema):
@@ -28,8 +44,12 @@ def validator(schema):
     )
 
 
+def request_content(path):
+    return DOCUMENT["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+
+
 def request_schema(path):
-    return DOCUMENT["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    return request_content(path)["schema"]
 
 
 def everything(value):
@@ -52,11 +72,82 @@ def test_it_is_plain_json():
     assert json.loads(json.dumps(DOCUMENT)) == DOCUMENT
 
 
-def test_it_says_what_openapi_3_1_asks_of_a_document():
+def test_the_committed_document_is_current():
+    current = json.dumps(DOCUMENT, indent=2, ensure_ascii=False) + "\n"
+    assert (ROOT / "docs" / "openapi.json").read_text() == current, "docs/openapi.json is stale: run make openapi"
+
+
+def test_it_is_valid_openapi_3_1():
     assert DOCUMENT["openapi"].startswith("3.1.")
-    assert {"title", "version"} <= DOCUMENT["info"].keys()
+    assert [error.message for error in OpenAPIV31SpecValidator(DOCUMENT).iter_errors()] == []
     for requirement in DOCUMENT["security"]:
         assert requirement.keys() <= DOCUMENT["components"]["securitySchemes"].keys()
+
+
+def test_no_description_breaks_a_line_but_between_paragraphs_and_in_tables():
+    """Swagger UI shows every line end as a break."""
+    described = [part["description"] for part in everything(DOCUMENT) if isinstance(part.get("description"), str)]
+
+    assert [text for text in described if re.search(r"[^|\n]\n[^|\n]", text)] == []
+
+
+def test_every_operation_is_filed_under_one_tag_that_is_explained():
+    explained = {tag["name"] for tag in DOCUMENT["tags"] if tag["description"]}
+
+    assert {tag for _, _, operation in OPERATIONS for tag in operation["tags"]} == explained
+    assert all(len(operation["tags"]) == 1 for _, _, operation in OPERATIONS)
+
+
+def test_the_servers_address_is_the_stacks_once_its_variables_are_filled_in():
+    (server,) = DOCUMENT["servers"]
+    output = cloudformation.read()["Outputs"]["ApiUrl"]["Value"]["Fn::Sub"]
+
+    filled = server["url"].format(api="${RelayApi}", region="${AWS::Region}")
+    assert filled == output.replace("${AWS::URLSuffix}", "amazonaws.com")
+    assert set(server["variables"]) == set(re.findall(r"\{(\w+)\}", server["url"]))
+
+
+@pytest.mark.parametrize(("path", "content"), CONTENTS)
+def test_every_example_is_valid_by_its_schema(path, content):
+    values = [each["value"] for each in content.get("examples", {}).values()]
+    values += [content["example"]] if "example" in content else []
+
+    for value in values:
+        assert [error.message for error in validator(content["schema"]).iter_errors(value)] == []
+
+
+@pytest.mark.parametrize("columns", ["rules", "two_columns"])
+@pytest.mark.parametrize("mode", list(AmountMode))
+@pytest.mark.parametrize(("path", "kind"), KINDS.items())
+def test_every_message_that_is_shown_would_be_taken(path, kind, columns, mode, request):
+    rules = replace(request.getfixturevalue(columns), amount_mode=mode)
+    shown = request_content(path)["examples"]
+    if mode is AmountMode.INSTALMENT:
+        shown = {name: each for name, each in shown.items() if name != "month"}
+
+    assert shown
+    for each in shown.values():
+        assert parse(kind, json.dumps(each["value"]), rules).submissions
+
+
+def test_the_drafts_that_are_shown_leave_nothing_to_be_mended_in_pa2(rules):
+    for each in request_content("/loan-drafts")["examples"].values():
+        (draft,) = parse(Kind.LOAN_DRAFT, json.dumps(each["value"]), rules).submissions
+        assert list(findings(draft, None, date(2026, 11, 25))) == []
+
+
+def test_every_decision_that_can_be_taken_is_shown():
+    shown = [parse_decision(json.dumps(each["value"])) for each in request_content(DECISION)["examples"].values()]
+
+    assert [decision.decision for decision in shown] == list(Choice)
+
+
+@pytest.mark.parametrize("path", KINDS)
+def test_the_answers_that_a_producer_meets_most_are_shown(path):
+    responses = DOCUMENT["paths"][path]["post"]["responses"]
+    shown = {status for status, response in responses.items() for it in response["content"].values() if "example" in it}
+
+    assert shown == {"200", "202", "400", "409", "422"}
 
 
 def test_every_operation_has_a_name_of_its_own_and_says_what_each_answer_means():

@@ -1,5 +1,4 @@
 import json
-import sys
 
 import boto3
 import pytest
@@ -7,6 +6,7 @@ from botocore.exceptions import ClientError
 
 from cli import redrive as command
 from cli.redrive import redrive
+from fakes import FakeStack
 
 
 @pytest.fixture
@@ -15,11 +15,10 @@ def sqs(aws):
 
 
 @pytest.fixture
-def client(sqs, queue_urls, monkeypatch):
-    outputs = dict(zip(("LoanDraftsQueueUrl", "LoanDraftsDeadLetterQueueUrl"), queue_urls, strict=True))
-    monkeypatch.setattr(command, "outputs_of", lambda stack, client, *names: [outputs[name] for name in names])
+def stack(sqs, queue_urls, monkeypatch):
     monkeypatch.setattr(command, "WAIT_SECONDS", 0)
-    return lambda service: sqs
+    outputs = dict(zip(("LoanDraftsQueueUrl", "LoanDraftsDeadLetterQueueUrl"), queue_urls, strict=True))
+    return FakeStack(outputs, client=lambda service: sqs)
 
 
 @pytest.fixture
@@ -54,10 +53,10 @@ def bodies(sqs, queue_urls):
     return lambda name: read(0 if name == "queue" else 1)
 
 
-def test_dead_letters_go_back_into_their_queue_and_their_reasons_are_shown(client, lay_aside, bodies):
+def test_dead_letters_go_back_into_their_queue_and_their_reasons_are_shown(stack, lay_aside, bodies):
     ids = {lay_aside(f"body {number}", f"$.field{number}: is missing") for number in range(25)}
 
-    letters = list(redrive("a-stack", client, "loan_draft"))
+    letters = list(redrive(stack, "loan_draft"))
 
     assert {letter.message_id for letter in letters} == ids
     assert {letter.reason for letter in letters} == {f"$.field{number}: is missing" for number in range(25)}
@@ -66,21 +65,21 @@ def test_dead_letters_go_back_into_their_queue_and_their_reasons_are_shown(clien
     assert bodies("dead letters") == []
 
 
-def test_a_letter_that_sqs_itself_moved_has_no_reason_and_goes_back_too(client, sqs, queue_urls, bodies):
+def test_a_letter_that_sqs_itself_moved_has_no_reason_and_goes_back_too(stack, sqs, queue_urls, bodies):
     sqs.send_message(QueueUrl=queue_urls[1], MessageBody="a body")
 
-    (letter,) = redrive("a-stack", client, "loan_draft")
+    (letter,) = redrive(stack, "loan_draft")
 
     assert str(letter) == f"moved  {letter.message_id}  it came again too often"
     assert bodies("queue") == ["a body"]
 
 
-def test_a_body_that_lies_in_the_bucket_is_left_and_the_others_go(client, lay_aside, bodies):
+def test_a_body_that_lies_in_the_bucket_is_left_and_the_others_go(stack, lay_aside, bodies):
     too_large = json.dumps({"body_in_bucket": "dead-letters/1"})
     lay_aside(too_large, "$: must be at most 1000000 bytes")
     lay_aside("a body")
 
-    letters = list(redrive("a-stack", client, "loan_draft"))
+    letters = list(redrive(stack, "loan_draft"))
 
     (left,) = [letter for letter in letters if letter.left]
     assert "dead-letters/1" in left.left
@@ -88,22 +87,22 @@ def test_a_body_that_lies_in_the_bucket_is_left_and_the_others_go(client, lay_as
     assert bodies("dead letters") == [too_large]
 
 
-def test_no_more_are_moved_than_asked_for_and_the_rest_can_be_had_at_once(client, lay_aside, bodies):
+def test_no_more_are_moved_than_asked_for_and_the_rest_can_be_had_at_once(stack, lay_aside, bodies):
     lay_aside(json.dumps({"body_in_bucket": "dead-letters/1"}))
     for number in range(12):
         lay_aside(f"body {number}")
 
-    letters = list(redrive("a-stack", client, "loan_draft", 11))
+    letters = list(redrive(stack, "loan_draft", 11))
 
     assert sum(not letter.left for letter in letters) == 11
     assert len(bodies("queue")) == 11
     assert len(bodies("dead letters")) == 2
 
 
-def test_what_comes_back_at_once_is_left_and_does_not_go_round_for_ever(client, sqs, queue_urls, lay_aside, bodies):
+def test_what_comes_back_at_once_is_left_and_does_not_go_round_for_ever(stack, sqs, queue_urls, lay_aside, bodies):
     lay_aside("invalid")
     letters = []
-    for letter in redrive("a-stack", client, "loan_draft"):
+    for letter in redrive(stack, "loan_draft"):
         letters.append(letter)
         for message in sqs.receive_message(QueueUrl=queue_urls[0]).get("Messages", []):  # as the function does
             sqs.delete_message(QueueUrl=queue_urls[0], ReceiptHandle=message["ReceiptHandle"])
@@ -113,13 +112,13 @@ def test_what_comes_back_at_once_is_left_and_does_not_go_round_for_ever(client, 
     assert bodies("dead letters") == ["invalid"]
 
 
-def test_a_reason_that_somebody_else_wrote_does_not_command_the_terminal(client, lay_aside):
+def test_a_reason_that_somebody_else_wrote_does_not_command_the_terminal(stack, lay_aside):
     lay_aside("a body", "\N{RIGHT-TO-LEFT OVERRIDE}fine\t\n")  # SQS takes no ESC
-    (letter,) = redrive("a-stack", client, "loan_draft")
+    (letter,) = redrive(stack, "loan_draft")
     assert letter.reason == "?fine??"
 
 
-def test_an_interruption_leaves_a_copy_and_never_a_hole(client, sqs, lay_aside, bodies, monkeypatch):
+def test_an_interruption_leaves_a_copy_and_never_a_hole(stack, sqs, lay_aside, bodies, monkeypatch):
     lay_aside("first")
 
     def refused(**_):
@@ -127,47 +126,7 @@ def test_an_interruption_leaves_a_copy_and_never_a_hole(client, sqs, lay_aside, 
 
     monkeypatch.setattr(sqs, "delete_message", refused)
     with pytest.raises(ClientError):
-        list(redrive("a-stack", client, "loan_draft"))
+        list(redrive(stack, "loan_draft"))
 
     assert bodies("queue") == ["first"]
     assert bodies("dead letters") == ["first"]
-
-
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, "argv", ["redrive", *arguments])
-    return command.main()
-
-
-def test_it_says_how_many_were_moved_and_left_and_shows_no_body(client, lay_aside, monkeypatch, capsys):
-    monkeypatch.setattr(command, "stack_of", lambda stage: (f"a-stack-of-{stage}", client))
-    lay_aside('{"first_name": "canary"}', "$.currency: is missing")
-    lay_aside('{"body_in_bucket": "dead-letters/1"}', "$: is too large")
-
-    assert run(monkeypatch, "stage", "loan_draft") == 0
-
-    said = capsys.readouterr().out
-    assert "$.currency: is missing" in said
-    assert "$: is too large" in said
-    assert said.endswith("1 moved, 1 left.\n")
-    assert "canary" not in said
-
-
-def test_a_stage_that_is_not_there_is_named(monkeypatch, capsys):
-    assert run(monkeypatch, "production", "loan_draft") == 1
-    assert "it has local, stage, prod" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        (),
-        ("stage",),
-        ("stage", "loan_drafts"),
-        ("stage", "loan_draft", "--max", "0"),
-        ("stage", "loan_draft", "--max", "x"),
-    ],
-)
-def test_what_makes_no_sense_is_refused_before_anything_is_touched(monkeypatch, capsys, arguments):
-    with pytest.raises(SystemExit):
-        run(monkeypatch, *arguments)
-    assert "usage: make redrive STAGE=" in capsys.readouterr().err

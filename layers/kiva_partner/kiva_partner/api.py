@@ -93,7 +93,7 @@ class Intake(Struct, frozen=True):
             raise InvalidMessage(*found)
         standing = [row for each in message.submissions if (row := known.get(each.reference)) and _is_same(each, row)]
         if len(standing) == len(message.submissions) and not _helps(standing):
-            return self._answer(message, standing, {})
+            return answer(message, standing, {})
         wait = "wait" in _preferences(headers.get("prefer", ""))
         text = self._for_the_queue(document, message)
         return self._submit_now(message, text, remaining) if wait else self._queue(message, text)
@@ -139,27 +139,27 @@ class Intake(Struct, frozen=True):
         """Answer for a message that was taken in, and see to it that its own reference can be looked up."""
         if message.reference != message.submissions[0].reference:
             self.ledger.write_receipt(message)
-        return self._answer(message, list(self._rows(message).values()), headers, accepted=accepted)
+        return answer(message, list(self._rows(message).values()), headers, accepted=accepted)
 
     def _rows(self, message: Message) -> dict[str, Row]:
         return self.ledger.read_all(self.kind, [each.reference for each in message.submissions])
 
-    def _answer(
-        self, message: Message, rows: Sequence[Row], headers: Mapping[str, str], *, accepted: bool = False
-    ) -> Answer:
-        if len(message.submissions) == 1:
-            reference, body = rows[0].reference, show(rows[0])
-        else:
-            reference, body = message.reference, summary(message.kind, message.reference, rows)
-        # Relative (RFC 9110 §10.2.2): API Gateway may have put its stage or a base path in front of ours.
-        location = {"Location": f"submissions/{message.kind}/{quote(reference, safe=':')}", **headers}
-        states = {row.state for row in rows}
-        if accepted or not all(state.is_final for state in states):
-            return Answer(202, body, location)
-        if states == {State.REJECTED}:
-            refused = _problem(422, "refused-by-kiva", "Kiva refused it; nothing was created", **body)
-            return Answer(422, refused.body, location)
-        return Answer(200, body, location)
+
+def answer(message: Message, rows: Sequence[Row], headers: Mapping[str, str], *, accepted: bool = False) -> Answer:
+    """What a message has come to, and where that is to be read; 202 if it was only `accepted` or goes on by itself."""
+    if len(message.submissions) == 1:
+        reference, body = rows[0].reference, show(rows[0])
+    else:
+        reference, body = message.reference, summary(message.kind, message.reference, rows)
+    # Relative (RFC 9110 §10.2.2): API Gateway may have put its stage or a base path in front of ours.
+    location = {"Location": f"submissions/{message.kind}/{quote(reference, safe=':')}", **headers}
+    states = {row.state for row in rows}
+    if accepted or not all(state.is_final for state in states):
+        return Answer(202, body, location)
+    if states == {State.REJECTED}:
+        refused = _problem(422, "refused-by-kiva", "Kiva refused it; nothing was created", **body)
+        return Answer(422, refused.body, location)
+    return Answer(200, body, location)
 
 
 def body_of(event: Mapping[str, Any]) -> str:

@@ -275,11 +275,12 @@ def _violation(text: str) -> Violation:
 
 
 _NO_CLIENT_ID = "is missing; this partner reports with client ids"
-_LIST_OF = {"journals": Kind.JOURNAL_UPDATE, "repayments": Kind.REPAYMENT, "entreps": Kind.LOAN_DRAFT}
+KIND_OF_LIST = {"journals": Kind.JOURNAL_UPDATE, "repayments": Kind.REPAYMENT, "entreps": Kind.LOAN_DRAFT}
+"""The list that a message holds tells its kind."""
 
 
 def _refuse_other_kind(kind: Kind, document: dict[str, object]) -> None:
-    for name, other in _LIST_OF.items():
+    for name, other in KIND_OF_LIST.items():
         if name in document and other != kind:
             raise InvalidMessage(Violation(f"$.{name}", f"belongs to a {other} message, but this is the way of {kind}"))
 

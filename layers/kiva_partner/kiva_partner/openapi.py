@@ -1,18 +1,77 @@
 """This API as an OpenAPI 3.1 document, made from the very types that check the messages."""
 
+import re
 from typing import Any
 
 import msgspec
 
+from . import examples
 from .client import CONFIG_NAMES
 from .decisions import Choice, Decision
 from .ledger import State
-from .messages import Kind, json_schema
+from .messages import MAX_MESSAGE_BYTES, MAX_ROWS, Kind, json_schema
 
+_OVERVIEW = f"""
+Every event reaches Kiva once, or a person is told exactly why not.
+
+**Requests are signed** with AWS Signature Version 4 for the service `execute-api`; the caller's policy must allow
+`execute-api:Invoke` on the route.
+
+**Repeating is always safe.** A submission is known for ever by its reference: the message's own `reference`, or one
+made of its ids. The same content under the same reference is answered with what became of it; other content is refused
+(409), because Kiva has no update.
+
+**The outcome comes later.** A POST is answered with 202 and a `Location` to read; with the header `Prefer: wait` it is
+submitted at once and answered with the outcome. The gateway gives up after 29 s while the work goes on: repeat it then.
+
+| Limit | |
+|---|---|
+| Message | {MAX_MESSAGE_BYTES:,} bytes; up to 6 MB with an inline photo |
+| Rows of a message | {MAX_ROWS:,} journals or repayments, 100 borrowers, 500 dates |
+| Photo | PNG, JPEG or GIF of 5 MiB; above 4 MiB only through the payload bucket (`photo`) |
+| Amounts | at most two decimals |
+| Requests | 20 a second, in bursts of 40 |
+
+An unknown field is an error, and so is `null`: what is optional is left out.
+
+**Errors are problem details** (RFC 9457), which name fields and rules and never a value. These are the gateway's own,
+as `{{"message": "…"}}`: 403 (signature or permission), 429 (too many requests), 504 (no answer within 29 s).
+"""
+_SUBMIT, _OUTCOMES, _PEOPLE, _KIVA, _STACK = "Submit", "Outcomes", "People", "Kiva", "Stack"
+_TAGS = {
+    _SUBMIT: "What a producer sends; the queues take the same messages",
+    _OUTCOMES: "What became of it",
+    _PEOPLE: "What waits for a person, and what people say of it",
+    _KIVA: "Read from Kiva as it is there",
+    _STACK: "Whether it is set up right, and this document",
+}
+_SERVER = {
+    "url": "https://{api}.execute-api.{region}.amazonaws.com/v1",
+    "description": "The stack's output `ApiUrl`",
+    "variables": {
+        "api": {"default": "api-id", "description": "The API's id, which AWS has chosen"},
+        "region": {"default": "us-east-1", "description": "The region that the stack is in"},
+    },
+}
 _ROUTES = {
     Kind.LOAN_DRAFT: ("/loan-drafts", "Submit a loan draft; a person publishes it in PA2"),
     Kind.JOURNAL_UPDATE: ("/journal-updates", "Submit borrower updates; a person confirms them in PA2"),
     Kind.REPAYMENT: ("/repayments", "Submit repayments of a month; a person finalises the upload in PA2"),
+}
+_MORE = {
+    Kind.LOAN_DRAFT: """
+One entry in `entreps` is an individual loan. Two or more are a group, which needs `group_name`, `internal_client_id`,
+`internal_loan_id` and `not_pictured`. Without a `reference`, the loan id is it (of a group: `internal_loan_id`).
+""",
+    Kind.JOURNAL_UPDATE: """
+Each is known as `reference:loan id`, or without a `reference` by its loan id and a hash of subject and body.
+Three-column partners give `internal_client_id`.
+""",
+    Kind.REPAYMENT: """
+What `amount` means was agreed with Kiva (the stack's `RepaymentAmountMode`): the principal repaid to date, the
+principal outstanding, or an instalment. Each row is known as `reference:loan id`, or without a `reference` as
+`period:loan id:amount` or `loan id:payment_id`. Three-column partners give `client_id`.
+""",
 }
 
 
@@ -41,8 +100,11 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "kiva-relay",
             "version": "1",
-            "description": "Every event reaches Kiva once, or a person is told exactly why not. Repeat a POST freely.",
+            "description": _flowing(_OVERVIEW),
+            "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         },
+        "servers": [_SERVER],
+        "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "security": [{"iam": []}],
         "paths": paths,
         "components": {
@@ -52,7 +114,7 @@ def document() -> dict[str, Any]:
                     "type": "apiKey",
                     "name": "Authorization",
                     "in": "header",
-                    "description": "AWS Signature Version 4 for the service execute-api",
+                    "description": "AWS Signature Version 4 for the service `execute-api`",
                     "x-amazon-apigateway-authtype": "awsSigv4",
                 }
             },
@@ -60,22 +122,31 @@ def document() -> dict[str, Any]:
     }
 
 
-def _json(name: str, media_type: str = "application/json") -> dict[str, Any]:
-    return {media_type: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+def _flowing(text: str) -> str:
+    """Markdown without this file's line ends, each of which Swagger UI would show as a break."""
+    return re.sub(r"(?<![|\n])\n(?![|\n])", " ", text.strip())
 
 
-def _answer(text: str, name: str) -> dict[str, Any]:
-    return {"description": text, "content": _json(name)}
+def _json(name: str, media_type: str = "application/json", example: Any = None) -> dict[str, Any]:
+    content: dict[str, Any] = {"schema": {"$ref": f"#/components/schemas/{name}"}}
+    return {media_type: content | ({"example": example} if example else {})}
 
 
-def _problem(text: str) -> dict[str, Any]:
-    return {"description": text, "content": _json("Problem", "application/problem+json")}
+def _answer(text: str, name: str, example: Any = None) -> dict[str, Any]:
+    return {"description": text, "content": _json(name, example=example)}
+
+
+def _problem(text: str, example: Any = None) -> dict[str, Any]:
+    return {"description": text, "content": _json("Problem", "application/problem+json", example)}
 
 
 def _submit(kind: Kind, text: str, schema: dict[str, Any]) -> dict[str, Any]:
     location = {"Location": {"description": "Where its outcome is to be read", "schema": {"type": "string"}}}
+    shown = examples.answers(kind)
     return {
+        "tags": [_SUBMIT],
         "summary": text,
+        "description": _flowing(_MORE[kind]),
         "operationId": f"submit_{kind}",
         "parameters": [
             {
@@ -85,15 +156,19 @@ def _submit(kind: Kind, text: str, schema: dict[str, Any]) -> dict[str, Any]:
                 "description": "`wait` (RFC 7240) submits at once and answers with the outcome",
             }
         ],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": schema, "examples": examples.REQUESTS[kind]}},
+        },
         "responses": {
-            "200": {**_answer("It has its outcome", "Submissions"), "headers": location},
-            "202": {**_answer("Taken in; its outcome comes later", "Submissions"), "headers": location},
-            "400": _problem("The message breaks a rule: `errors` names field and rule"),
-            "409": _problem("The reference belongs to other content"),
+            "200": {**_answer("It has its outcome", "Submissions", shown["200"]), "headers": location},
+            "202": {**_answer("Taken in; its outcome comes later", "Submissions", shown["202"]), "headers": location},
+            "400": _problem("The message breaks a rule: `errors` names field and rule", shown["400"]),
+            "409": _problem("The reference belongs to other content", shown["409"]),
             "413": _problem("The message is too large"),
             "415": _problem("The message is not JSON"),
-            "422": _problem("Kiva refused it; nothing was created"),
+            "422": _problem("Kiva refused it; nothing was created", shown["422"]),
+            "502": _problem("Kiva refuses this stack's own settings; its operator is alarmed"),
             "503": _problem("It was not taken in; send it again"),
         },
     }
@@ -102,13 +177,17 @@ def _submit(kind: Kind, text: str, schema: dict[str, Any]) -> dict[str, Any]:
 def _decide(schema: dict[str, Any]) -> dict[str, Any]:
     later = {"description": "Seconds, where waiting helps", "schema": {"type": "integer"}}
     return {
+        "tags": [_PEOPLE],
         "summary": "Say what is true of an UNKNOWN submission; those of the same call are decided with it",
         "operationId": "decide_submission",
         "parameters": [
             _parameter("kind", "Which kind", where="path", **_KIND),
             _parameter("reference", "The reference of the submission", where="path"),
         ],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": schema, "examples": examples.DECISIONS}},
+        },
         "responses": {
             "200": _answer("Decided: the submission, or all of its call", "Submissions"),
             "400": _problem("The decision breaks a rule: `errors` names field and rule"),
@@ -124,6 +203,7 @@ def _decide(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _mark_done() -> dict[str, Any]:
     return {
+        "tags": [_PEOPLE],
         "summary": "Say that a person has published, confirmed or finalised it, or has seen to what was refused",
         "operationId": "mark_done",
         "parameters": [
@@ -146,9 +226,10 @@ def _parameter(name: str, text: str, *, where: str = "query", **schema: Any) -> 
     }
 
 
-def _read(text: str, operation: str, answer: dict[str, Any], *parameters: dict[str, Any]) -> dict[str, Any]:
+def _read(tag: str, text: str, operation: str, answer: dict[str, Any], *parameters: dict[str, Any]) -> dict[str, Any]:
     responses = {"200": answer, "400": _problem("A parameter is wrong"), "404": _problem("There is no such thing")}
-    return {"get": {"summary": text, "operationId": operation, "parameters": list(parameters), "responses": responses}}
+    asked = {"parameters": list(parameters), "responses": responses}
+    return {"get": {"tags": [tag], "summary": text, "operationId": operation, **asked}}
 
 
 def _object(text: str) -> dict[str, Any]:
@@ -158,6 +239,7 @@ def _object(text: str) -> dict[str, Any]:
 _KIND: dict[str, Any] = {"enum": list(Kind)}
 _READS: dict[str, Any] = {
     "/submissions": _read(
+        _OUTCOMES,
         "Submissions of a kind in a state, the latest change first; or those of a loan, the newest first",
         "list_submissions",
         _answer("Some submissions, and the cursor of the next page", "Submissions"),
@@ -169,6 +251,7 @@ _READS: dict[str, Any] = {
         _parameter("cursor", "`cursor` of the page before"),
     ),
     "/submissions/{kind}/{reference}": _read(
+        _OUTCOMES,
         "What became of a submission, or of all submissions of a message",
         "read_submission",
         _answer("What is known", "Submissions"),
@@ -176,17 +259,20 @@ _READS: dict[str, Any] = {
         _parameter("reference", "The reference of the submission or of the message", where="path"),
     ),
     "/waiting": _read(
+        _PEOPLE,
         "What waits for a person: outcomes to decide, refusals, and what is to be published, confirmed or finalised",
         "list_waiting",
         _answer("All of it, the latest first, but for what was marked as done", "Waiting"),
         _parameter("days", "Of how many days, 1 to 400; 60 if not given", type="integer"),
     ),
     "/check": _read(
+        _STACK,
         "Whether Kiva takes the credentials, for this partner, with every scope; asks for a new token",
         "check",
         _answer("What was looked at, and the mend of what is not right", "Checks"),
     ),
     "/loans": _read(
+        _KIVA,
         "Kiva's loans of this partner",
         "list_loans",
         _object("`total_records` and `loans`, as Kiva gives them"),
@@ -196,12 +282,13 @@ _READS: dict[str, Any] = {
         _parameter("limit", "1 to 300", type="integer"),
     ),
     "/config/{name}": _read(
+        _KIVA,
         "One of Kiva's lists for this partner",
         "read_config",
         _object("The list, and `as_of_date_time`"),
         _parameter("name", "Which list", where="path", enum=list(CONFIG_NAMES)),
     ),
-    "/openapi.json": _read("This document", "read_openapi", _object("An OpenAPI 3.1 document")),
+    "/openapi.json": _read(_STACK, "This document", "read_openapi", _object("An OpenAPI 3.1 document")),
 }
 
 _TEXT = {"type": "string"}

@@ -1,0 +1,403 @@
+"""The `relay` command: what an operator does by hand to a deployed stack, with their own AWS credentials."""
+
+import getpass
+import json
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from datetime import date
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn
+
+import typer
+from botocore.exceptions import BotoCoreError, ClientError
+from typer.core import TyperGroup
+
+from cli import missing as months
+from cli import show
+from cli.checks import checks_of
+from cli.credentials import CannotStore, store
+from cli.decide import confirm, consequences, of_the_same_call
+from cli.files import WrongUse, read
+from cli.redrive import redrive as put_back
+from cli.relay_api import NoAnswer, Refused, RelayApi, every_loan, every_submission
+from cli.report import FINE, INTERRUPTED, PROBLEM, UNREACHABLE, WRONG, exit_code, mistakes, outcome
+from cli.stacks import NoSuchStack, stack_of, stages
+from cli.submit import FORBIDDEN, follow, rules_of, send, upload
+from kiva_partner.client import CONFIG_NAMES
+from kiva_partner.decisions import Choice
+from kiva_partner.errors import where
+from kiva_partner.ledger import State
+from kiva_partner.messages import Kind
+
+_HELP = """Submit events to kiva-relay, see what became of them, and decide what waits for you.
+
+Exit codes:
+
+* 0: all is well
+* 1: something was refused, is missing, or needs you
+* 2: wrong use or bad input; nothing was sent
+* 3: the stack, its API or AWS cannot be reached, or does not let you in
+* 4: not finished in time
+* 130: interrupted, or you said no
+
+After 3, 4 and 130 the same command may be repeated as it was: nothing is ever submitted twice.
+"""
+_LISTED: Final = 100
+_INVALID: Final = 400
+_NOT_FOUND: Final = 404
+
+
+class Relay(TyperGroup):
+    """Every command ends with an exit code, and what goes wrong in it with a line on standard error.
+
+    Never with a traceback: the text of an error may hold what was being handled.
+    """
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: D102 typer's
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if isinstance(error, BrokenPipeError) or hasattr(error, "exit_code"):  # Typer's own: wrong use, or the end
+                raise
+            _end(*_trouble(error))
+        except KeyboardInterrupt:
+            _end(INTERRUPTED, "Interrupted. The same command may be repeated as it was.")
+
+
+def _trouble(error: Exception) -> tuple[int, str]:
+    """The exit code of an error, and what is said of it."""
+    match error:
+        case WrongUse():
+            code, text = WRONG, str(error)
+        case OSError():
+            code, text = WRONG, f"{error.filename}: {error.strerror}"
+        case Refused():
+            code = UNREACHABLE if error.status in FORBIDDEN else WRONG if error.status == _INVALID else PROBLEM
+            text = f"The relay does not do it: {error}"
+        case CannotStore():
+            code, text = PROBLEM, str(error)
+        case NoSuchStack() | NoAnswer():
+            code, text = UNREACHABLE, str(error)
+        case ClientError() | BotoCoreError():
+            code, text = UNREACHABLE, f"AWS says: {error}"
+        case typer.Abort() | EOFError():
+            code, text = INTERRUPTED, "Nothing was done."
+        case _:
+            code, text = PROBLEM, f"This is a fault of the command itself ({where(error)}). Please report it."
+    return code, text
+
+
+app = typer.Typer(
+    cls=Relay, help=_HELP, no_args_is_help=True, rich_markup_mode="markdown", pretty_exceptions_enable=False
+)
+
+
+def _end(code: int, text: str) -> NoReturn:
+    show.say("\n".join(show.harmless(line) for line in text.splitlines()))
+    raise typer.Exit(code)
+
+
+def _stages() -> list[str]:
+    try:
+        return stages()
+    except NoSuchStack:
+        return []
+
+
+def _month(text: str) -> str:
+    try:
+        return text and f"{date.fromisoformat(f'{text}-01'):%Y-%m}"
+    except ValueError:
+        raise typer.BadParameter("must be a month (YYYY-MM)") from None
+
+
+Stage = Annotated[
+    str, typer.Option(help="Which stack: an environment of samconfig.toml.", autocompletion=_stages, show_default=True)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else there.")]
+OfKind = Annotated[Kind | None, typer.Option(help="Of which kind; without it all three are looked at.")]
+Month = Annotated[str, typer.Option(metavar="YYYY-MM", help="The reporting month.", callback=_month)]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+# --- submit -----------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def submit(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            exists=True,
+            dir_okay=False,
+            readable=True,
+            metavar="FILE",
+            help="JSON of any kind (a message, a list of them, or .jsonl), or a CSV of repayments or of journals.",
+        ),
+    ],
+    period: Month = "",
+    reference: Annotated[str, typer.Option(help="Your own reference of the one message that a CSV becomes.")] = "",
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out what is bad and send the rest.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the outcomes and show them.")] = False,
+    wait_seconds: Annotated[int, typer.Option(min=1, help="How long to wait.")] = 300,
+    stage: Stage = "local",
+    as_json: AsJson = False,
+) -> None:
+    """Check files of events, upload their photos, and send them; repeating it is always safe."""
+    if reference and len(files) > 1:
+        raise WrongUse("--reference names one message: give one file.")
+    stack = stack_of(stage)
+    ready, bad = read(files, rules_of(stack), period=period, reference=reference)
+    for line in mistakes(bad):
+        show.say(line)
+    if not ready or (bad and not skip_bad):
+        outcome([], bad, wait=wait, as_json=as_json)
+        raise typer.Exit(WRONG)
+    upload(stack, ready)
+    api, sent = stack.api, []
+    with show.progress(as_json=as_json) as bar:
+        sending = bar.add_task("Sending messages", total=len(ready))
+        for each in send(api, ready, time.sleep):
+            sent.append(each)
+            bar.advance(sending)
+        if wait:
+            waiting = bar.add_task("Waiting for outcomes", total=sum(len(each.submissions) for each in sent))
+            total = sum(len(each.submissions) for each in sent)
+            for still_open in follow(api, sent, wait_seconds, time.monotonic, time.sleep):
+                bar.update(waiting, completed=total - still_open)
+    outcome(sent, bad, wait=wait, as_json=as_json)
+    raise typer.Exit(exit_code(sent, bad, wait=wait))
+
+
+# --- look -------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def status(
+    reference: Annotated[str, typer.Argument(metavar="REF", help="Of a submission, or of a message of several.")],
+    kind: OfKind = None,
+    stage: Stage = "local",
+    as_json: AsJson = False,
+) -> None:
+    """Show everything that is known of a submission or a message."""
+    found = _find(stack_of(stage).api, reference, kind)
+    shown: list[Any] = []
+    for each in found:
+        if "submissions" in each:
+            group = show.Group(each["kind"], each["submissions"])
+            shown += [show.outcomes([group], show.screen().width), *show.to_confirm(each["submissions"])]
+            shown.append(f"{len(each['submissions'])} submissions: {show.totals(each['submissions'])}")
+        else:
+            shown.append(show.details(each))
+    show.answer(found[0] if len(found) == 1 else found, *shown, as_json=as_json)
+
+
+def _find(api: RelayApi, reference: str, kind: Kind | None) -> list[dict[str, Any]]:
+    """What has this reference, of one kind or of any."""
+    found = []
+    for each in [kind] if kind else Kind:
+        try:
+            found.append(api.get("submissions", each, reference))
+        except Refused as error:
+            if error.status != _NOT_FOUND:
+                raise
+    if not found:
+        _end(PROBLEM, f"No submission and no message has the reference {reference}.")
+    return found
+
+
+@app.command("list")
+def list_(
+    state: Annotated[State | None, typer.Option(help="In which state.")] = None,
+    kind: OfKind = None,
+    since: Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="Changed on this day (UTC) or later.")] = "",
+    loan: Annotated[str, typer.Option(help="All of a loan instead, by your own id of it.")] = "",
+    limit: Annotated[int, typer.Option(min=1, help="Of each kind so many at most.")] = _LISTED,
+    stage: Stage = "local",
+    as_json: AsJson = False,
+) -> None:
+    """List submissions in a state, or of a loan; the newest first."""
+    if bool(state) == bool(loan):
+        raise WrongUse("Give either --state or --loan.")
+    api = stack_of(stage).api
+    if loan:
+        found = [it for it in every_submission(api, loan_id=loan) if kind in (None, it["kind"])][:limit]
+    else:
+        page: dict[str, str | int] = {"state": str(state), "since": since, "limit": min(limit, 1000)}
+        kinds = [kind] if kind else list(Kind)
+        found = [it for each in kinds for it in islice(every_submission(api, kind=each, **page), limit)]
+    columns = {
+        "Submission": "reference",
+        "Kind": "kind",
+        "Loan": "loan_id",
+        "State": "state",
+        "Changed": "updated_at",
+        "What comes next": "next_step",
+    }
+    show.answer({"submissions": found}, show.rows("", columns, found), f"{len(found)} submissions", as_json=as_json)
+
+
+@app.command()
+def loans(
+    query: Annotated[str, typer.Option(help="A name, a loan id, a client id or a Kiva id.")] = "",
+    status: Annotated[str, typer.Option(help="One of Kiva's statuses, such as payingBack.")] = "",
+    offset: Annotated[int, typer.Option(min=0, help="Leave out so many.")] = 0,
+    limit: Annotated[int, typer.Option(min=1, help="Show so many at most.")] = _LISTED,
+    stage: Stage = "local",
+    as_json: AsJson = False,
+) -> None:
+    """List your loans at Kiva by their ids, without borrowers' names."""
+    every = every_loan(stack_of(stage).api, offset, query=query, status=status)
+    found = [{name: each.get(name) for name in _LOAN.values()} for each in islice(every, limit)]
+    more = f"; more with --offset {offset + limit}" if len(found) == limit else ""
+    show.answer({"loans": found}, show.rows("", _LOAN, found), f"{len(found)} loans{more}", as_json=as_json)
+
+
+_LOAN: Final = {
+    "Loan": "internal_loan_id",
+    "Client": "internal_client_id",
+    "Kiva's id": "kiva_id",
+    "Status": "status",
+    "Currency": "loan_currency",
+    "Amount": "loan_local_price",
+}
+
+
+@app.command()
+def config(
+    name: Annotated[str, typer.Argument(metavar="|".join(CONFIG_NAMES), autocompletion=lambda: list(CONFIG_NAMES))],
+    stage: Stage = "local",
+    as_json: AsJson = False,
+) -> None:
+    """Show one of Kiva's lists for you: what a loan draft may name."""
+    if name not in CONFIG_NAMES:
+        raise WrongUse(f"There is no list of that name; there are {', '.join(CONFIG_NAMES)}.")
+    answered = stack_of(stage).api.get("config", name)
+    found = [each for each in answered.get(name, []) if isinstance(each, dict)]
+    columns = {field: field for each in found[:1] for field in each}
+    show.answer(answered, show.rows("", columns, found), f"{len(found)} {name}", as_json=as_json)
+
+
+@app.command()
+def missing(
+    period: Month,
+    stage: Stage = "local",
+    as_json: AsJson = False,
+) -> None:
+    """List loans that pay back without a repayment of a month at Kiva; exit code 1 when there are any.
+
+    What is queued, being sent or UNKNOWN is shown as on its way, and is not missing.
+    """
+    month = months.look(stack_of(stage).api, period)
+    lost = [{name: each.get(name) for name in _LOAN.values()} for each in month.missing]
+    document = {
+        "period": period,
+        "expected": month.expected,
+        "missing": lost,
+        "on_their_way": month.on_their_way,
+    }
+    shown: list[Any] = []
+    if month.on_their_way:
+        columns = {"Loan": "loan_id", "Submission": "reference", "State": "state", "What comes next": "next_step"}
+        shown += [show.rows("On their way", columns, month.on_their_way), ""]
+    if lost:
+        shown += [show.rows(f"Missing in {period}", _LOAN, lost), ""]
+    here = month.expected - len(lost) - len(month.on_their_way)
+    shown.append(
+        f"{period}: of {month.expected} loans that pay back {here} are at Kiva,"
+        f" {len(month.on_their_way)} on their way, {len(lost)} missing"
+    )
+    show.answer(document, *shown, as_json=as_json)
+    raise typer.Exit(PROBLEM if lost else FINE)
+
+
+@app.command()
+def check(stage: Stage = "local", as_json: AsJson = False) -> None:
+    """See that the stack, its API, its credentials and Kiva work together; exit code 1 when something does not."""
+    checks = list(checks_of(stack_of, stage))
+    marks = {True: "[green]✓[/]", False: "[red]✗[/]"}
+    shown = [
+        f"{marks[each['ok']]} {show.cell(each['name'])}: {show.cell(each['detail'])}"
+        + (f"\n  → {show.cell(each['mend'])}" if not each["ok"] and each.get("mend") else "")
+        for each in checks
+    ]
+    show.answer({"checks": checks}, *shown, as_json=as_json)
+    raise typer.Exit(FINE if all(each["ok"] for each in checks) else PROBLEM)
+
+
+# --- decide and mend --------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def decide(
+    reference: Annotated[str, typer.Argument(metavar="REF", help="Of a submission that is UNKNOWN.")],
+    decision: Annotated[Choice, typer.Argument(help="Kiva has it; Kiva has it not; or it is not to be sent.")],
+    reason: Annotated[str, typer.Option(help="Why, in one line; it stays with the submission.")],
+    kind: OfKind = None,
+    kiva_reference: Annotated[str, typer.Option(help="Kiva's id of it, which goes with accepted alone.")] = "",
+    yes: Yes = False,
+    stage: Stage = "local",
+    as_json: AsJson = False,
+) -> None:
+    """Say what is true of an UNKNOWN submission; what went to Kiva in the same call is decided together."""
+    if (decision is Choice.ACCEPTED) != bool(kiva_reference):
+        raise WrongUse("--kiva-reference is needed to say that Kiva accepted it, and belongs to nothing else.")
+    stack = stack_of(stage)
+    api = stack.api
+    found = _find(api, reference, kind)
+    if len(found) > 1:
+        raise WrongUse(f"{len(found)} submissions of different kinds have this reference: say which by --kind.")
+    (submission,) = found
+    if "submissions" in submission:
+        raise WrongUse("This is a message of several submissions: give the reference of one of them.")
+    if not yes:
+        confirm(stack, consequences(decision, kiva_reference, of_the_same_call(api, submission)))
+    body = {"decision": decision, "reason": reason} | ({"kiva_reference": kiva_reference} if kiva_reference else {})
+    path = ("submissions", submission["kind"], submission["reference"], "decision")
+    decided = api.post(*path, body=json.dumps(body).encode()).body
+    group = show.Group(submission["kind"], decided.get("submissions") or [decided])
+    show.answer(decided, show.outcomes([group], show.screen().width), as_json=as_json)
+
+
+@app.command()
+def redrive(
+    kind: Annotated[Kind, typer.Argument(help="Whose dead letters.")],
+    most: Annotated[int | None, typer.Option("--max", min=1, help="Move no more than so many.")] = None,
+    stage: Stage = "local",
+    as_json: AsJson = False,
+) -> None:
+    """Put dead letters back into their queue, after a fix; shown is the reason of each, and never its body."""
+    letters = []
+    try:
+        for letter in put_back(stack_of(stage), kind, most):
+            letters.append(letter)
+            if not as_json:
+                print(letter)
+    finally:
+        left = sum(bool(letter.left) for letter in letters)
+        document = {"moved": len(letters) - left, "left": left, "letters": list(map(asdict, letters))}
+        show.answer(document, f"{len(letters) - left} moved, {left} left.", as_json=as_json)
+
+
+@app.command()
+def credentials(stage: Stage = "local", as_json: AsJson = False) -> None:
+    """Ask for Kiva's client id and secret, unseen, and put them into the stack's secret."""
+    arn = store(stack_of(stage), getpass.getpass)
+    told = f"Stored in {arn}. The next token request uses them; see that they work: relay check --stage {stage}"
+    show.answer({"stored_in": arn}, told, as_json=as_json)
+
+
+@app.command()
+def console(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Where the page answers; 0 for any.")] = 8090,
+    open_browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it.")] = True,
+    stage: Stage = "local",
+) -> None:
+    """Open the coordinator's page on this machine: what waits for a person, and what to do about it."""
+    # A web server takes long to import, and no other command needs one.
+    serve = import_module("cli.console").serve
+    with suppress(KeyboardInterrupt):  # as it is meant to end
+        serve(stack_of(stage), port, open_browser=open_browser)

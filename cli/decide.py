@@ -1,0 +1,42 @@
+"""`relay decide`: what a decision is about and what it does, said before it is made."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+
+from cli import show
+from cli.relay_api import RelayApi, every_submission
+from cli.stacks import StackOfStage
+from kiva_partner.decisions import Choice
+from kiva_partner.messages import Kind
+
+
+def of_the_same_call(api: RelayApi, submission: Mapping[str, Any]) -> list[str]:
+    """The references of all that are decided together, the given one first."""
+    first, kind, call = submission["reference"], submission["kind"], submission.get("call_id")
+    # A draft is alone in its call.
+    unknown = every_submission(api, kind=kind, state="UNKNOWN") if call and kind != Kind.LOAN_DRAFT else ()
+    return [first, *(it["reference"] for it in unknown if it.get("call_id") == call and it["reference"] != first)]
+
+
+def consequences(decision: Choice, kiva_reference: str, references: Sequence[str]) -> str:
+    """What a decision will do, in two lines."""
+    more = f" and {len(references) - show.FEW} more" if len(references) > show.FEW else ""
+    what = {
+        Choice.ACCEPTED: f"Kiva has them as {kiva_reference}: they become ACCEPTED, and are never sent again.",
+        Choice.SEND_AGAIN: "Kiva has them not: they are sent again. If Kiva has them after all, it has them twice.",
+        Choice.ABANDON: "They are given up: whether Kiva has them or not, they are not sent again.",
+    }[decision]
+    return f"Decided together: {', '.join(references[: show.FEW])}{more}\n{what}"
+
+
+def confirm(stack: StackOfStage, what: str) -> None:
+    """Ask on standard error; where it is about real loans, for more than a keystroke."""
+    for line in what.splitlines():
+        show.say(show.harmless(line))
+    if stack.output("KivaEnvironment") == "production":
+        if typer.prompt("This is Kiva's production. Type production to go on", err=True) != "production":
+            raise typer.Abort
+    else:
+        typer.confirm(f"Do it in {stack.name}?", abort=True, err=True)

@@ -1,0 +1,517 @@
+"""What else the relay command does: it looks, decides, and mends; and says by its exit code how it went."""
+
+import json
+import sys
+from types import SimpleNamespace
+
+import pytest
+from botocore.exceptions import ClientError, NoCredentialsError
+from typer.testing import CliRunner
+
+from borrowers import NAME
+from cli import app as command
+from cli import stacks
+from cli.redrive import Letter
+from cli.relay_api import NoAnswer, Refused
+
+
+def squeezed(text):
+    return " ".join(text.split())
+
+
+@pytest.fixture
+def submission(relay):
+    """A repayment that nobody knows about, with all that can be known of one."""
+    found = relay.shown(
+        "repayment",
+        "2026-10:L-1:10.00",
+        "L-1",
+        "UNKNOWN",
+        call_id="call-1",
+        period="2026-10",
+        reason="no answer came",
+        problem={"severity": "error", "code": "repayment.odd", "details": "odd \x1b[31m[bold]"},
+        kiva={"upload_id": "90001"},
+        warnings=["look closely"],
+        decisions=[{"decision": "send-again", "reason": "not in PA2", "by": "arn:somebody", "at": "2026-11-25T09:00"}],
+    )
+    relay.note(found)
+    return found
+
+
+# --- status -----------------------------------------------------------------------------------------------------------
+
+
+def test_status_shows_everything_that_is_known_of_a_submission_of_any_kind(run, relay, submission):
+    ran = run("status", submission["reference"])
+
+    assert ran.exit_code == 0
+    shown = squeezed(ran.stdout)
+    for fact in ("call id call-1", "no answer came", "error repayment.odd: odd ?[31m[bold]", "kiva's upload id 90001"):
+        assert fact in shown
+    assert "send-again: not in PA2 (arn:somebody)" in shown
+    assert [path[1] for path, _ in relay.asked] == ["loan_draft", "journal_update", "repayment"]
+
+
+def test_status_asks_for_one_kind_where_it_is_told_which(run, relay, submission):
+    ran = run("status", submission["reference"], "--kind", "repayment", "--json")
+
+    assert json.loads(ran.stdout) == submission
+    assert len(relay.asked) == 1
+
+
+def test_status_of_a_message_shows_each_of_it(run, relay):
+    relay.known["repayment", "R7"] = [relay.shown("repayment", f"R7:L-{it}", f"L-{it}", "ACCEPTED") for it in (1, 2)]
+
+    ran = run("status", "R7")
+
+    assert "R7:L-1" in ran.stdout
+    assert "2 submissions: 2 ACCEPTED" in ran.stdout
+
+
+def test_status_of_what_nobody_sent_is_a_problem(run):
+    ran = run("status", "R\x1b7")
+
+    assert ran.exit_code == 1
+    assert ran.stderr == "No submission and no message has the reference R?7.\n"
+
+
+# --- lists ------------------------------------------------------------------------------------------------------------
+
+
+def test_list_shows_a_state_of_all_kinds_or_of_one(run, relay, submission):
+    relay.lists = {
+        ("repayment", "UNKNOWN"): [submission],
+        ("loan_draft", "UNKNOWN"): [relay.shown("loan_draft", "L-9", "L-9", "UNKNOWN")],
+    }
+
+    every = run("list", "--state", "UNKNOWN", "--since", "2026-11-01", "--json")
+    one = run("list", "--state", "UNKNOWN", "--kind", "repayment")
+
+    assert [each["loan_id"] for each in json.loads(every.stdout)["submissions"]] == ["L-9", "L-1"]
+    assert {query["since"] for _, query in relay.asked[:3]} == {"2026-11-01"}
+    assert "2026-10:L-1:10.00" in one.stdout
+    assert "1 submissions" in one.stdout
+
+
+def test_list_shows_all_of_a_loan(run, relay, submission):
+    relay.lists = {"L-1": [submission, relay.shown("journal_update", "L-1:abc", "L-1", "ACCEPTED")]}
+
+    ran = run("list", "--loan", "L-1")
+
+    assert "2 submissions" in ran.stdout
+    assert "L-1:abc" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("--state", "LOST"), ("--state", "UNKNOWN", "--loan", "L-1"), ("--limit", "0")]
+)
+def test_list_wants_to_know_of_what(run, relay, arguments):
+    assert run("list", *arguments).exit_code == 2
+    assert relay.asked == []
+
+
+def loan(number, **changes):
+    ids = {"kiva_id": str(number), "internal_loan_id": f"L-{number}", "internal_client_id": f"C-{number}"}
+    return {**ids, "name": NAME, "status": "payingBack", "loan_currency": "KES", "loan_local_price": "1.00", **changes}
+
+
+def test_loans_are_shown_page_by_page_and_without_names(run, relay):
+    relay.lists = {("loans", "payingBack"): [loan(number) for number in range(700)]}
+
+    shown = run("loans", "--status", "payingBack", "--limit", "650")
+    some = run("loans", "--status", "payingBack", "--json", "--limit", "1", "--offset", "699")
+
+    assert "650 loans; more with --offset 650" in shown.stdout
+    assert "L-649" in shown.stdout
+    assert [each["internal_loan_id"] for each in json.loads(some.stdout)["loans"]] == ["L-699"]
+    assert NAME not in shown.stdout + some.stdout
+
+
+def test_config_shows_one_of_kivas_lists(run, relay):
+    relay.lists = {"config": {"themes": [{"id": 48, "name": "Green [loans]"}], "as_of_date_time": "2026-11-25"}}
+
+    assert "48 Green [loans]" in squeezed(run("config", "themes").stdout)
+    assert json.loads(run("config", "themes", "--json").stdout) == relay.lists["config"]
+    assert run("config", "secrets").exit_code == 2
+
+
+def test_what_the_relay_cannot_make_sense_of_is_wrong_use(run, relay, monkeypatch):
+    def get(*_, **__):
+        raise Refused(
+            400, {"title": "The message breaks a rule", "errors": [{"field": "since", "rule": "must be a day"}]}
+        )
+
+    monkeypatch.setattr(relay, "get", get)
+
+    ran = run("list", "--state", "UNKNOWN", "--since", "yesterday")
+
+    assert ran.exit_code == 2
+    assert "since must be a day" in ran.stderr
+
+
+# --- missing ----------------------------------------------------------------------------------------------------------
+
+
+def repaid(relay, number, state, period="2026-10"):
+    return relay.shown("repayment", f"{period}:L-{number}:1.00", f"L-{number}", state, period=period)
+
+
+def test_missing_lists_loans_without_a_repayment_of_the_month_and_what_is_on_its_way(run, relay):
+    relay.lists = {
+        ("loans", "payingBack"): [loan(1), loan(2), loan(3), loan(4), loan(5), loan(6)],
+        ("loans", "defaulted"): [loan(7, status="defaulted"), loan(8, internal_loan_id=None)],
+        ("repayment", "ACCEPTED"): [
+            repaid(relay, 1, "ACCEPTED"),
+            repaid(relay, 2, "ACCEPTED", "2026-11"),
+            repaid(relay, 6, "ACCEPTED"),
+        ],
+        ("repayment", "QUEUED"): [repaid(relay, 3, "QUEUED")],
+        ("repayment", "UNKNOWN"): [repaid(relay, 4, "UNKNOWN"), repaid(relay, 6, "UNKNOWN")],
+    }
+
+    shown = run("missing", "--period", "2026-10")
+    document = json.loads(run("missing", "--period", "2026-10", "--json").stdout)
+
+    assert shown.exit_code == 1
+    assert "of 8 loans that pay back 2 are at Kiva, 2 on their way, 4 missing" in shown.stdout
+    assert [each["internal_loan_id"] for each in document["missing"]] == ["L-2", "L-5", "L-7", None]
+    assert [each["loan_id"] for each in document["on_their_way"]] == ["L-3", "L-4"]
+    assert NAME not in shown.stdout
+    assert {query.get("since") for path, query in relay.asked if path == ("submissions",)} == {"2026-10-01"}
+
+
+def test_nothing_missing_is_fine(run, relay):
+    relay.lists = {("loans", "payingBack"): [loan(1)], ("repayment", "RETRY"): [repaid(relay, 1, "RETRY")]}
+
+    ran = run("missing", "--period", "2026-10")
+
+    assert ran.exit_code == 0
+    assert "0 missing" in ran.stdout
+
+
+@pytest.mark.parametrize("arguments", [(), ("--period", "October"), ("--period", "2026-13")])
+def test_missing_wants_a_month(run, relay, arguments):
+    assert run("missing", *arguments).exit_code == 2
+    assert relay.asked == []
+
+
+# --- check ------------------------------------------------------------------------------------------------------------
+
+
+def test_check_says_what_works_and_how_to_mend_what_does_not(run, relay):
+    right = {"name": "token", "ok": True, "detail": "from Kiva", "mend": ""}
+    wrong = {"name": "scope read:loans", "ok": False, "detail": "not granted", "mend": "ask Kiva for it"}
+    relay.lists = {"check": {"checks": [right, wrong]}}
+
+    ran = run("check")
+
+    assert ran.exit_code == 1
+    assert ran.stdout.splitlines() == [
+        "✓ stack: a-stack talks to Kiva's sandbox",
+        "✓ api: answers you",
+        "✓ token: from Kiva",
+        "✗ scope read:loans: not granted",
+        "  → ask Kiva for it",
+    ]
+    relay.lists = {"check": {"checks": [right]}}
+    assert run("check").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "mend"),
+    [
+        (NoAnswer("The relay's API does not answer: ConnectTimeout."), "ConnectTimeout"),
+        (Refused(403, {"message": "Forbidden"}), "execute-api:Invoke"),
+        (Refused(404, {}), "deploy"),
+        (Refused(502, {"title": "This stack is not configured as Kiva needs it"}), "not configured"),
+    ],
+)
+def test_an_api_that_does_not_serve_is_a_cross(run, relay, monkeypatch, error, mend):
+    def get(*_, **__):
+        raise error
+
+    monkeypatch.setattr(relay, "get", get)
+
+    ran = run("check", "--json")
+
+    assert ran.exit_code == 1
+    stack, api = json.loads(ran.stdout)["checks"]
+    assert stack["ok"]
+    assert not api["ok"]
+    assert mend in api["mend"]
+
+
+def test_a_stack_that_is_not_there_is_a_cross(run):
+    ran = run("check", "--stage", "production")
+
+    assert ran.exit_code == 1
+    assert "it has local, prod" in ran.stdout
+
+
+# --- decide -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def undecided(relay, submission):
+    """Two repayments of one call, and a third of another."""
+    other = relay.shown("repayment", "2026-10:L-2:5.00", "L-2", "UNKNOWN", call_id="call-1")
+    stranger = relay.shown("repayment", "2026-10:L-3:5.00", "L-3", "UNKNOWN", call_id="call-2")
+    relay.lists = {("repayment", "UNKNOWN"): [submission, other, stranger]}
+    relay.answers = [{"kind": "repayment", "submissions": [submission, other]}]
+    return submission["reference"]
+
+
+def test_a_decision_is_made_after_it_was_said_what_it_does_to_which(run, relay, undecided):
+    ran = run("decide", undecided, "send-again", "--reason", "not in PA2", typed="y\n")
+
+    assert ran.exit_code == 0
+    assert "Decided together: 2026-10:L-1:10.00, 2026-10:L-2:5.00\n" in ran.stderr
+    assert "it has them twice" in ran.stderr
+    assert "L-3" not in ran.stderr
+    assert relay.posted == [
+        (
+            ("submissions", "repayment", undecided, "decision"),
+            {"decision": "send-again", "reason": "not in PA2"},
+        )
+    ]
+
+
+@pytest.mark.parametrize("typed", ["n\n", "", "\n"])
+def test_who_does_not_say_yes_decides_nothing(run, relay, undecided, typed):
+    ran = run("decide", undecided, "abandon", "--reason", "x", typed=typed)
+
+    assert ran.exit_code == 130
+    assert relay.posted == []
+
+
+@pytest.mark.parametrize(("typed", "code"), [("production\n", 0), ("y\n", 130), ("prod\n", 130)])
+def test_at_kivas_production_that_word_is_typed(run, relay, stack, undecided, typed, code):
+    stack.outputs["KivaEnvironment"] = "production"
+
+    ran = run("decide", undecided, "abandon", "--reason", "x", "--stage", "prod", typed=typed)
+
+    assert ran.exit_code == code
+    assert len(relay.posted) == (code == 0)
+
+
+def test_who_has_said_yes_is_not_asked_and_json_is_all_there_is(run, relay, undecided):
+    arguments = ("accepted", "--kiva-reference", "90001", "--reason", "in PA2", "--yes", "--json")
+
+    ran = run("decide", undecided, *arguments)
+
+    assert len(json.loads(ran.stdout)["submissions"]) == 2
+    assert relay.posted[0][1] == {"decision": "accepted", "kiva_reference": "90001", "reason": "in PA2"}
+    assert ran.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("abandon",),
+        ("perhaps", "--reason", "x"),
+        ("accepted", "--reason", "x"),
+        ("abandon", "--reason", "x", "--kiva-reference", "1"),
+        ("abandon", "--reason", "x", "--kind", "loan"),
+    ],
+)
+def test_a_decision_that_cannot_be_meant_is_not_made(run, relay, undecided, arguments):
+    assert run("decide", undecided, *arguments, "--yes").exit_code == 2
+    assert relay.posted == []
+
+
+def test_a_reference_of_two_kinds_or_of_a_message_names_no_submission(run, relay, submission):
+    relay.note(relay.shown("loan_draft", "R7", "L-7", "UNKNOWN"))
+    relay.note(relay.shown("repayment", "R7", "L-7", "UNKNOWN"))
+    relay.known["repayment", "R8"] = [submission, submission]
+
+    both, message = (run("decide", it, "abandon", "--reason", "x", "--yes") for it in ("R7", "R8"))
+
+    assert (both.exit_code, message.exit_code) == (2, 2)
+    assert "--kind" in both.stderr
+    assert "one of them" in message.stderr
+
+
+def test_a_decision_that_comes_too_early_is_refused_with_its_reason(run, relay, undecided):
+    title, detail = "It cannot be decided now", "its call may still be under way; look again later"
+    relay.answers = [Refused(409, {"title": title, "detail": detail})]
+
+    ran = run("decide", undecided, "abandon", "--reason", "x", "--yes")
+
+    assert ran.exit_code == 1
+    assert ran.stderr == f"The relay does not do it: {title}: {detail}\n"
+
+
+# --- dead letters and credentials -------------------------------------------------------------------------------------
+
+
+def letters(*found, error=None):
+    """What `redrive` of a queue gives."""
+
+    def moved(stack, kind, limit):
+        yield from found[:limit]
+        if error:
+            raise error
+
+    return moved
+
+
+FOUND = (Letter("id-1", "$.currency is missing", ""), Letter("id-2", "$ is too large", "too large for a queue"))
+
+
+def test_redrive_says_what_was_moved_and_left(run, monkeypatch):
+    monkeypatch.setattr(command, "put_back", letters(*FOUND))
+
+    shown, one = run("redrive", "loan_draft"), run("redrive", "loan_draft", "--max", "1", "--json")
+
+    assert shown.exit_code == 0
+    assert shown.stdout.endswith("1 moved, 1 left.\n")
+    assert "$.currency is missing" in shown.stdout
+    assert json.loads(one.stdout)["letters"] == [{"message_id": "id-1", "reason": "$.currency is missing", "left": ""}]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "SendMessage"), 3), (KeyboardInterrupt(), 130)],
+)
+def test_redrive_says_how_far_it_came(run, monkeypatch, error, code):
+    monkeypatch.setattr(command, "put_back", letters(*FOUND, error=error))
+
+    ran = run("redrive", "loan_draft")
+
+    assert ran.exit_code == code
+    assert "1 moved, 1 left." in ran.stdout
+    assert ran.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [(), ("loan_drafts",), ("loan_draft", "--max", "0"), ("loan_draft", "--max", "x")]
+)
+def test_redrive_wants_a_kind_and_a_number_above_zero(run, arguments):
+    assert run("redrive", *arguments).exit_code == 2
+
+
+def test_credentials_are_stored_and_not_shown(run, stack, monkeypatch):
+    put = []
+    monkeypatch.setattr(command.getpass, "getpass", lambda prompt: "canary")
+    stack.outputs["CredentialsSecretArn"] = "arn:secret"
+    stack.client = lambda service: SimpleNamespace(put_secret_value=lambda **given: put.append(given))
+
+    ran = run("credentials", "--json")
+
+    assert json.loads(ran.stdout) == {"stored_in": "arn:secret"}
+    assert "canary" in put[0]["SecretString"]
+    assert "canary" not in ran.stdout + ran.stderr
+
+
+def test_half_of_the_credentials_is_a_problem(run, stack, monkeypatch):
+    monkeypatch.setattr(command.getpass, "getpass", lambda prompt: "")
+    stack.outputs["CredentialsSecretArn"] = "arn:secret"
+
+    ran = run("credentials")
+
+    assert ran.exit_code == 1
+    assert "both values are needed" in ran.stderr
+
+
+# --- all of them ------------------------------------------------------------------------------------------------------
+
+
+def test_who_is_not_logged_in_is_told_so(run, monkeypatch):
+    def stack_of(stage):
+        raise NoCredentialsError
+
+    monkeypatch.setattr(command, "stack_of", stack_of)
+
+    ran = run("loans")
+
+    assert ran.exit_code == 3
+    assert ran.stderr == "AWS says: Unable to locate credentials\n"
+
+
+def test_help_names_the_exit_codes_and_every_command(run):
+    shown = run("--help").stdout
+
+    for word in ("130: interrupted", "submit", "status", "list", "decide", "redrive", "loans", "check", "missing"):
+        assert word in shown
+
+
+def test_the_page_is_imported_only_where_it_is_opened(run, stack, monkeypatch):
+    opened = []
+    page = SimpleNamespace(serve=lambda *given, open_browser: opened.append((*given, open_browser)))
+    monkeypatch.setitem(sys.modules, "cli.console", page)
+
+    assert run("console", "--port", "8099", "--no-browser").exit_code == 0
+    assert opened == [(stack, 8099, False)]
+
+
+# --- stages -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A folder with a samconfig.toml, and the current one is below it."""
+    (tmp_path / "below").mkdir()
+    stage = '[{0}.global.parameters]\nregion = "af-south-1"\n[{0}.deploy.parameters]\nstack_name = "a-{0}"\n'
+    every = '[default.global.parameters]\nregion = "x"\n' + stage.format("local") + stage.format("branch-nakuru")
+    (tmp_path / "samconfig.toml").write_text(every)
+    monkeypatch.chdir(tmp_path / "below")
+    return tmp_path
+
+
+def test_samconfig_is_found_in_the_folder_above(project):
+    stack = stacks.stack_of("branch-nakuru")
+
+    assert stack.name == "a-branch-nakuru"
+    assert stack.session.region_name == "af-south-1"
+
+
+def test_without_one_here_it_is_that_of_the_checkout(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    assert stacks.stages() == ["local", "stage", "prod"]
+    assert stacks.stack_of("stage").name == "kiva-relay-stage"
+
+
+def test_without_any_it_is_said_where_to_go(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(stacks, "CHECKOUT", tmp_path)
+
+    with pytest.raises(stacks.NoSuchStack, match=r"no samconfig\.toml here or above"):
+        stacks.stack_of("stage")
+    assert command._stages() == []
+
+
+def test_a_stage_that_is_not_there_is_named_with_those_that_are(project):
+    with pytest.raises(stacks.NoSuchStack, match="it has local, branch-nakuru"):
+        stacks.stack_of("production")
+
+
+def test_local_is_the_stack_that_make_up_keeps_running(project):
+    with pytest.raises(stacks.NoSuchStack, match="make up"):
+        stacks.stack_of("local")
+    (project / ".local" / "stack").mkdir(parents=True)
+    running = {"endpoint": "http://127.0.0.1:1", "api": "http://127.0.0.1:1/api"}
+    (project / ".local" / "stack" / "stack.json").write_text(json.dumps(running))
+
+    stack = stacks.stack_of("local")
+
+    assert (stack.name, stack.api.url) == ("a-local", "http://127.0.0.1:1/api")
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("relay loans --stage ", ["local", "branch-nakuru"]),
+        ("relay list --kind ", ["loan_draft", "journal_update", "repayment"]),
+        ("relay redrive ", ["loan_draft", "journal_update", "repayment"]),
+        ("relay config ", ["activities", "locales", "themes", "locations"]),
+    ],
+)
+def test_a_shell_completes_stages_and_kinds(project, typed, completed):
+    asked = {"_RELAY_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": typed}
+
+    shown = CliRunner().invoke(command.app, prog_name="relay", env=asked).stdout
+
+    assert all(word in shown for word in completed)

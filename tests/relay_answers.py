@@ -1,0 +1,177 @@
+"""The relay's API as the coordinator's page sees it.
+
+A fake, because a page's tests need what a real stack shows only after hours (outcomes that may be decided), seldom
+(thousands of refused rows), or never (words that attack a browser). What the real API answers is held by `functions/`
+and `e2e/`.
+"""
+
+import json
+from copy import deepcopy
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+from cli.relay_api import Refused, Reply
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+WHEN = "2026-11-25T09:00:00+00:00"
+UUID = "462cb9b9-a293-4d84-a339-cd976ebb396e"
+PARAMETERS = {
+    "KivaEnvironment": "stage",
+    "KivaPartnerId": "9001",
+    "KivaApiBaseUrl": "",
+}
+
+
+def submission(kind: str = "repayment", number: int = 1, state: str = "REJECTED", **facts: Any) -> dict[str, Any]:
+    """A submission as the API shows it."""
+    loan_id = f"L-{number}"
+    return {
+        "kind": kind,
+        "reference": {"repayment": f"2026-10:{loan_id}:100.00"}.get(kind, f"{loan_id}~2F{kind[0]}"),
+        "loan_id": loan_id,
+        "state": state,
+        "next_step": "correct it in your system and send it anew",
+        "attempts": 1,
+        "created_at": WHEN,
+        "updated_at": WHEN,
+        **facts,
+    }
+
+
+def refused(number: int, **facts: Any) -> dict[str, Any]:
+    """A row of a report that Kiva refused."""
+    problem = {"severity": "error", "code": "repayment.loan_not_found", "details": "No loan with this id is known"}
+    return submission(number=number, period="2026-10", problem=problem, kiva={"upload_id": "90001"}, **facts)
+
+
+def call(kind: str, *numbers: int, decidable_at: str = WHEN, **facts: Any) -> dict[str, Any]:
+    """A call to Kiva that nobody knows the outcome of."""
+    unknown = {"reason": "Kiva gave no answer in time", "http_status": 504, "call_id": f"call-{numbers[0]}", **facts}
+    return {
+        "kind": kind,
+        "call_id": f"call-{numbers[0]}",
+        "sent_at": WHEN,
+        "decidable_at": decidable_at,
+        "look_in": "PA2 > Loans > Drafts, then Loans",
+        "look_for": f"loan L-{numbers[0]}",
+        "submissions": [submission(kind, number, "UNKNOWN", **unknown) for number in numbers],
+    }
+
+
+def waiting() -> dict[str, Any]:
+    """Something in every section."""
+    earlier = {"decision": "send-again", "reason": "not in PA2", "by": "arn:aws:iam::1:user/amina", "at": WHEN}
+    return {
+        "days": 60,
+        "unknown": [
+            call("loan_draft", 1, decisions=[earlier]),
+            call("repayment", 2, 3, 4, 5, 6, 7, 8, decidable_at="2026-11-25T13:00:00+00:00"),
+        ],
+        "rejected": [submission("loan_draft", 10, reason="api.error: activity_id is not valid"), refused(11)],
+        "uploads": [
+            {
+                "upload_id": "90001",
+                "accepted_at": WHEN,
+                "rows": 250,
+                "periods": ["2026-10"],
+                "problems": [refused(11), submission(number=12, state="ACCEPTED", kiva={"upload_id": "90001"})],
+            }
+        ],
+        "archives": [
+            {
+                "archive_id": "48001",
+                "confirm_url": "https://partners.staging.kiva.org/pa2/journals/confirm/48001",
+                "accepted_at": WHEN,
+                "journals": 3,
+                "loan_ids": ["L-20", "L-21", "L-22"],
+            }
+        ],
+        "drafts": [
+            {
+                "reference": "L-30",
+                "loan_id": "L-30",
+                "loan_draft_uuid": UUID,
+                "accepted_at": WHEN,
+                "warnings": ["a photo is missing"],
+            },
+            {
+                "reference": "L-31",
+                "loan_id": "L-31",
+                "loan_draft_uuid": UUID.replace("4", "5"),
+                "accepted_at": WHEN,
+                "warnings": [],
+            },
+        ],
+    }
+
+
+@dataclass
+class FakeRelay:
+    """Answers like `RelayApi`. `loans` are Kiva's; `fails` is what it raises from now on; `posted` what it was sent."""
+
+    waiting: dict[str, Any] = field(default_factory=waiting)
+    submissions: list[dict[str, Any]] = field(default_factory=list)
+    loans: list[dict[str, Any]] = field(default_factory=list)
+    fails: Exception | None = None
+    refuses: Exception | None = None
+    asked: list[tuple[tuple[str, ...], dict[str, Any]]] = field(default_factory=list)
+    posted: list[tuple[tuple[str, ...], dict[str, Any]]] = field(default_factory=list)
+
+    def get(self, *path: str, **query: str | int) -> Any:
+        self.asked.append((path, query))
+        if self.fails:
+            raise self.fails
+        match path:
+            case ("waiting",):
+                return deepcopy(self.waiting)
+            case ("submissions",):
+                return {"submissions": [row for row in self._known() if row["loan_id"] == query["loan_id"]]}
+            case ("submissions", kind, reference):
+                for row in self._known():
+                    if (row["kind"], row["reference"]) == (kind, reference):
+                        return row
+                if message := [row for row in self._known() if row["reference"].startswith(f"{reference}:")]:
+                    return {"kind": kind, "reference": reference, "states": {}, "submissions": message}
+                raise Refused(404, {"title": "No submission of this kind has this reference"})
+            case ("loans",):
+                found = [loan for loan in self.loans if query["query"] in loan["internal_loan_id"]]
+                return {"total_records": len(found), "loans": found}
+        raise AssertionError(path)
+
+    def post(self, *path: str, body: bytes, **_: str) -> Reply:
+        self.posted.append((path, json.loads(body)))
+        if self.refuses:
+            raise self.refuses
+        match path:
+            case ("submissions", kind, reference, "decision"):
+                return Reply(200, self._decide(kind, reference, json.loads(body)["decision"]))
+            case ("waiting", kind, reference, "done"):
+                self._take_off(reference)
+                return Reply(200, {"kind": kind, "kiva_reference": reference, "by": "arn", "at": WHEN})
+        raise AssertionError(path)
+
+    def _known(self) -> list[dict[str, Any]]:
+        calls = [row for call in self.waiting["unknown"] for row in call["submissions"]]
+        return [*self.submissions, *calls, *self.waiting["rejected"]]
+
+    def _decide(self, kind: str, reference: str, decision: str) -> dict[str, Any]:
+        state = {"accepted": "ACCEPTED", "send-again": "RETRY", "abandon": "ABANDONED"}[decision]
+        for each in list(self.waiting["unknown"]):
+            if reference in [row["reference"] for row in each["submissions"]]:
+                self.waiting["unknown"].remove(each)
+                decided = [{**row, "state": state} for row in each["submissions"]]
+                self.submissions += decided
+                return {"submissions": decided} if len(decided) > 1 else decided[0]
+        raise Refused(409, {"title": "It cannot be decided now", "detail": "somebody else decided it"})
+
+    def _take_off(self, reference: str) -> None:
+        names = {"rejected": "reference", "uploads": "upload_id", "archives": "archive_id", "drafts": "loan_draft_uuid"}
+        for section, name in names.items():
+            self.waiting[section] = [each for each in self.waiting[section] if each[name] != reference]
+
+
+def stack_with(api: FakeRelay, **parameters: str) -> Any:
+    """A stack whose API is the fake."""
+    return SimpleNamespace(name="kiva-relay-stage", parameters={**PARAMETERS, **parameters}, api=api)
