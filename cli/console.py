@@ -34,7 +34,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from cli.relay_api import NoAnswer, Refused, RelayApi
 from cli.stacks import NoSuchStack, StackOfStage
-from cli.waiting import SECTIONS, as_csv, choose, of_call, problems, words_of
+from cli.waiting import SECTIONS, as_csv, choose, listed, of_call, problems, words_of
 
 LOOPBACK: Final = "127.0.0.1"
 DAYS: Final = 60
@@ -187,8 +187,9 @@ def waiting(
         status=desk.said.pop(said, ""),
         filters=filters,
         back=urlencode(filters),
-        counts={name: len(found) for name, found in choose(told, kind=kind, text=text).items()},
-        totals={name: len(found) for name, found in entries.items()},
+        counts=listed(choose(told, kind=kind, text=text)) if kind or text else told.get("counts") or listed(told),
+        left_out=sum((told.get("counts") or listed(told)).values()) - sum(listed(told).values()),
+        totals=listed(entries),
         entries={name: found[(page - 1) * size : page * size] for name, found in entries.items()},
         page=page,
         pages=-(-len(entries.get(section, ())) // size),

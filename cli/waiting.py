@@ -36,6 +36,11 @@ def choose(waiting: Mapping[str, Any], *, section: str = "", kind: str = "", tex
     }
 
 
+def listed(waiting: Mapping[str, Any]) -> dict[str, int]:
+    """How many entries of each section are here; of very many the relay lists the latest, and counts the others."""
+    return {name: len(waiting.get(name, ())) for name in SECTIONS}
+
+
 def problems(entries: Entries) -> list[dict[str, Any]]:
     """Each submission that has a problem, once: a refused row of an upload stands in two sections."""
     calls = (row for call in entries["unknown"] for row in call.get("submissions", ()))

@@ -16,6 +16,7 @@ from cli.relay_api import Refused, Reply
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
 WHEN = "2026-11-25T09:00:00+00:00"
+MOST_SHOWN = 500
 UUID = "462cb9b9-a293-4d84-a339-cd976ebb396e"
 PARAMETERS = {
     "KivaEnvironment": "stage",
@@ -56,6 +57,7 @@ def call(kind: str, *numbers: int, decidable_at: str = WHEN, **facts: Any) -> di
         "decidable_at": decidable_at,
         "look_in": "PA2 > Loans > Drafts, then Loans",
         "look_for": f"loan L-{numbers[0]}",
+        "rows": len(numbers),
         "submissions": [submission(kind, number, "UNKNOWN", **unknown) for number in numbers],
     }
 
@@ -125,7 +127,7 @@ class FakeRelay:
             raise self.fails
         match path:
             case ("waiting",):
-                return deepcopy(self.waiting)
+                return self._waiting()
             case ("submissions",):
                 return {"submissions": [row for row in self._known() if row["loan_id"] == query["loan_id"]]}
             case ("submissions", kind, reference):
@@ -151,6 +153,20 @@ class FakeRelay:
                 self._take_off(reference)
                 return Reply(200, {"kind": kind, "kiva_reference": reference, "by": "arn", "at": WHEN})
         raise AssertionError(path)
+
+    def _waiting(self) -> dict[str, Any]:
+        """As much of it as the relay lists, and how much there is."""
+        told = deepcopy(self.waiting)
+        for upload in told.get("uploads", ()):
+            if problems := upload.get("problems"):
+                upload["problem_rows"] = len(problems)
+                del problems[MOST_SHOWN:]
+        sections = [name for name in ("unknown", "rejected", "uploads", "archives", "drafts") if name in told]
+        if len(sections) == 5:  # else it is a relay of another version
+            told["counts"] = {name: len(told[name]) for name in sections}
+        for name in sections:
+            del told[name][MOST_SHOWN:]
+        return told
 
     def _known(self) -> list[dict[str, Any]]:
         calls = [row for call in self.waiting["unknown"] for row in call["submissions"]]

@@ -7,6 +7,7 @@ import time_machine
 from jsonschema import Draft202012Validator
 
 from kiva_partner import runtime
+from kiva_partner import waiting as waiting_of
 from kiva_partner.messages import Kind
 from kiva_partner.openapi import document
 from kiva_partner.waiting import counts, look
@@ -39,6 +40,23 @@ def refuse_row(deployed, loan, severity="error"):
 def report(*loans):
     rows = [{"loan_id": loan, "client_id": "C-1", "amount": 100} for loan in loans]
     return {"period": "2026-10", "repayments": rows}
+
+
+def test_of_more_than_an_answer_holds_the_latest_are_listed_and_all_are_counted(deployed, reports, ask, monkeypatch):
+    monkeypatch.setattr(waiting_of, "MOST_SHOWN", 3)
+    loans = [f"L-{number}" for number in range(8)]
+    refused = [{"loan_id": loan, "severity": "error", "code": "c", "details": "d"} for loan in loans[1:]]
+    deployed.answers = [(200, {"code": "api.success", "upload_id": 77, "problems": refused}), (500, {}), (500, {})]
+    reports.batch(report(*loans))
+    for period in ("2026-11", "2026-12"):
+        reports.batch({**report(*loans), "period": period})
+    waits = ask()
+    assert waits["counts"] == {"unknown": 2, "rejected": 7, "uploads": 1, "archives": 0, "drafts": 0}
+    assert len(waits["rejected"]) == 3
+    (upload,) = waits["uploads"]
+    assert (upload["rows"], upload["problem_rows"], len(upload["problems"])) == (8, 7, 3)
+    # A call can be decided by any of its rows, so each shows one.
+    assert [(call["rows"], len(call["submissions"])) for call in waits["unknown"]] == [(8, 3), (8, 1)]
 
 
 def test_nothing_waits_in_the_beginning(deployed, ask):

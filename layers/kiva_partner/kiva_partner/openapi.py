@@ -354,15 +354,30 @@ _SUBMISSIONS: dict[str, Any] = {
 }
 _WAITING: dict[str, Any] = {
     "type": "object",
-    "required": ["days", "unknown", "rejected", "drafts", "archives", "uploads"],
+    "required": ["days", "counts", "unknown", "rejected", "drafts", "archives", "uploads"],
     "properties": {
         "days": {"type": "integer"},
+        "counts": {
+            "type": "object",
+            "description": "How much of each sort waits. Of each no more than the latest 500 are listed",
+            "required": ["unknown", "rejected", "uploads", "archives", "drafts"],
+            "additionalProperties": {"type": "integer"},
+        },
         "unknown": {
             "type": "array",
             "description": "Calls to Kiva of which nobody knows what they came to; each is decided as a whole",
             "items": {
                 "type": "object",
-                "required": ["kind", "call_id", "sent_at", "decidable_at", "look_in", "look_for", "submissions"],
+                "required": [
+                    "kind",
+                    "call_id",
+                    "sent_at",
+                    "decidable_at",
+                    "look_in",
+                    "look_for",
+                    "rows",
+                    "submissions",
+                ],
                 "properties": {
                     "kind": {"type": "string", **_KIND},
                     "call_id": _TEXT,
@@ -370,6 +385,7 @@ _WAITING: dict[str, Any] = {
                     "decidable_at": {**_TIME, "description": "Decisions before this time are refused"},
                     "look_in": {"type": "string", "description": "Where in PA2 a person sees whether Kiva has it"},
                     "look_for": _TEXT,
+                    "rows": {"type": "integer", "description": "How many submissions; one is listed at least"},
                     "submissions": _LIST_OF_SUBMISSIONS,
                 },
             },
@@ -410,12 +426,13 @@ _WAITING: dict[str, Any] = {
             "description": "Repayments to be reviewed and finalised",
             "items": {
                 "type": "object",
-                "required": ["upload_id", "accepted_at", "rows", "periods", "problems"],
+                "required": ["upload_id", "accepted_at", "rows", "periods", "problem_rows", "problems"],
                 "properties": {
                     "upload_id": _TEXT,
                     "accepted_at": _TIME,
                     "rows": {"type": "integer"},
                     "periods": {"type": "array", "items": _TEXT},
+                    "problem_rows": {"type": "integer", "description": "How many rows have a problem"},
                     "problems": _LIST_OF_SUBMISSIONS,
                 },
             },

@@ -93,7 +93,7 @@ def _latest(row: Row) -> str:
     return row.updated_at
 
 
-def counts(waiting: Waiting) -> dict[str, Any]:
+def counts(waiting: Waiting) -> dict[str, int]:
     """How much of each waits."""
     return {
         "unknown": len(waiting.unknown),
@@ -119,20 +119,39 @@ LOOK_IN: dict[Kind, tuple[str, str]] = {
 MOST_LOAN_IDS = 20
 """Of an archive that are shown: enough to recognise it."""
 
+MOST_SHOWN = 500
+"""Of each sort. Five times as many submissions, with all that Kiva says of each, are what one answer holds (6 MB)."""
+
 
 def shown(waiting: Waiting, days: int) -> dict[str, Any]:
-    """What waits for a client, by what a person must do."""
+    """What waits for a client, by what a person must do: how much of each, and the latest `MOST_SHOWN`."""
+    drafts, archives, uploads = (waiting.made[kind][:MOST_SHOWN] for kind in Kind)
+    rows_of_calls, rows_of_uploads = _Room(), _Room()
     return {
         "days": days,
-        "unknown": [_show_call(call) for call in waiting.unknown],
-        "rejected": [show(row) for row in waiting.rejected],
-        "drafts": [_show_draft(made, made.rows[0]) for made in waiting.made[Kind.LOAN_DRAFT]],
-        "archives": [_show_archive(made) for made in waiting.made[Kind.JOURNAL_UPDATE]],
-        "uploads": [_show_upload(made) for made in waiting.made[Kind.REPAYMENT]],
+        "counts": counts(waiting),
+        "unknown": [_show_call(call, rows_of_calls) for call in waiting.unknown[:MOST_SHOWN]],
+        "rejected": [show(row) for row in waiting.rejected[:MOST_SHOWN]],
+        "drafts": [_show_draft(made, made.rows[0]) for made in drafts],
+        "archives": [_show_archive(made) for made in archives],
+        "uploads": [_show_upload(made, rows_of_uploads) for made in uploads],
     }
 
 
-def _show_call(call: Call) -> dict[str, Any]:
+class _Room:
+    """What is left of `MOST_SHOWN` for rows of several things."""
+
+    def __init__(self) -> None:
+        self._left = MOST_SHOWN
+
+    def take(self, rows: Sequence[Row], at_least: int) -> list[dict[str, Any]]:
+        """As many of the rows as there is room for, and in any case the first few."""
+        taken = rows[: max(self._left, at_least)]
+        self._left -= len(taken)
+        return [show(row) for row in taken]
+
+
+def _show_call(call: Call, room: _Room) -> dict[str, Any]:
     where, what = LOOK_IN[call.kind]
     return {
         "kind": call.kind,
@@ -141,7 +160,8 @@ def _show_call(call: Call) -> dict[str, Any]:
         "decidable_at": datetime.fromtimestamp(call.decidable_at, UTC).isoformat(timespec="seconds"),
         "look_in": where,
         "look_for": what,
-        "submissions": [show(row) for row in call.rows],
+        "rows": len(call.rows),
+        "submissions": room.take(call.rows, 1),
     }
 
 
@@ -168,11 +188,13 @@ def _show_archive(made: Made) -> dict[str, Any]:
     }
 
 
-def _show_upload(made: Made) -> dict[str, Any]:
+def _show_upload(made: Made, room: _Room) -> dict[str, Any]:
+    problems = [row for row in made.rows if row.outcome and row.outcome.problem]
     return {
         "upload_id": made.kiva_reference,
         "accepted_at": made.accepted_at,
         "rows": len(made.rows),
         "periods": sorted({row.period for row in made.rows if row.period}),
-        "problems": [show(row) for row in made.rows if row.outcome and row.outcome.problem],
+        "problem_rows": len(problems),
+        "problems": room.take(problems, 0),
     }
