@@ -46,6 +46,14 @@ Exit codes:
 After 3, 4 and 130 the same command may be repeated as it was: nothing is ever submitted twice.
 """
 _LISTED: Final = 100
+_LOAN: Final = {
+    "Loan": "internal_loan_id",
+    "Client": "internal_client_id",
+    "Kiva's id": "kiva_id",
+    "Status": "status",
+    "Currency": "loan_currency",
+    "Amount": "loan_local_price",
+}
 _INVALID: Final = 400
 _NOT_FOUND: Final = 404
 
@@ -164,8 +172,8 @@ def submit(
             sent.append(each)
             bar.advance(sending)
         if wait:
-            waiting = bar.add_task("Waiting for outcomes", total=sum(len(each.submissions) for each in sent))
             total = sum(len(each.submissions) for each in sent)
+            waiting = bar.add_task("Waiting for outcomes", total=total)
             for still_open in follow(api, sent, wait_seconds, time.monotonic, time.sleep):
                 bar.update(waiting, completed=total - still_open)
     outcome(sent, bad, wait=wait, as_json=as_json)
@@ -189,7 +197,7 @@ def status(
         if "submissions" in each:
             group = show.Group(each["kind"], each["submissions"])
             shown += [show.outcomes([group], show.screen().width), *show.to_confirm(each["submissions"])]
-            shown.append(f"{len(each['submissions'])} submissions: {show.totals(each['submissions'])}")
+            shown.append(f"Submissions: {show.totals(each['submissions'])}")
         else:
             shown.append(show.details(each))
     show.answer(found[0] if len(found) == 1 else found, *shown, as_json=as_json)
@@ -237,7 +245,7 @@ def list_(
         "Changed": "updated_at",
         "What comes next": "next_step",
     }
-    show.answer({"submissions": found}, show.rows("", columns, found), f"{len(found)} submissions", as_json=as_json)
+    show.answer({"submissions": found}, show.rows("", columns, found), f"Submissions: {len(found)}", as_json=as_json)
 
 
 @app.command()
@@ -253,17 +261,7 @@ def loans(
     every = every_loan(stack_of(stage).api, offset, query=query, status=status)
     found = [{name: each.get(name) for name in _LOAN.values()} for each in islice(every, limit)]
     more = f"; more with --offset {offset + limit}" if len(found) == limit else ""
-    show.answer({"loans": found}, show.rows("", _LOAN, found), f"{len(found)} loans{more}", as_json=as_json)
-
-
-_LOAN: Final = {
-    "Loan": "internal_loan_id",
-    "Client": "internal_client_id",
-    "Kiva's id": "kiva_id",
-    "Status": "status",
-    "Currency": "loan_currency",
-    "Amount": "loan_local_price",
-}
+    show.answer({"loans": found}, show.rows("", _LOAN, found), f"Loans: {len(found)}{more}", as_json=as_json)
 
 
 @app.command()
@@ -278,7 +276,7 @@ def config(
     answered = stack_of(stage).api.get("config", name)
     found = [each for each in answered.get(name, []) if isinstance(each, dict)]
     columns = {field: field for each in found[:1] for field in each}
-    show.answer(answered, show.rows("", columns, found), f"{len(found)} {name}", as_json=as_json)
+    show.answer(answered, show.rows("", columns, found), f"{name.capitalize()}: {len(found)}", as_json=as_json)
 
 
 @app.command()

@@ -50,8 +50,8 @@ def outcome(sent: Sequence[Sent], bad: Sequence[Bad], *, wait: bool, as_json: bo
             table.add_row(*map(show.cell, row))
         shown += [table, ""]
     taken = sum(bool(each.answer) for each in sent)
-    told = f"{taken} messages, {len(submissions)} submissions: {show.totals(submissions)}"
-    shown.append(told if taken else "Nothing was taken in." if sent else "Nothing was sent.")
+    told = f"Taken in: {taken} of {len(sent)} messages; submissions: {show.totals(submissions) or 'none'}"
+    shown.append(told if sent else "Nothing was sent.")
     if not wait and taken == 1:
         of = next(each for each in sent if each.answer)
         shown.append(f"See what becomes of it: relay status {show.cell(of.answer['reference'])} --kind {of.ready.kind}")

@@ -129,7 +129,7 @@ def _lines(group: Group) -> Iterator[tuple[str, str, str, str]]:
             _name(some),
             f"[{_STYLES.get(state, 'bold')}]{cell(state)}[/]",
             noun + ", ".join(map(cell, ids)),
-            _to_do(some[0], ids[1:]),
+            _to_do(some, ids),
         )
 
 
@@ -148,13 +148,15 @@ def kivas(submission: Submission) -> str:
     return str(kiva.get("loan_draft_uuid") or kiva.get("archive_id") or kiva.get("upload_id") or "")
 
 
-def _to_do(submission: Submission, ids: Sequence[str]) -> str:
-    """What is wrong with it and what comes next; `ids` are Kiva's for all the submissions that share the line."""
-    problem = submission.get("problem", {})
-    found = f"{problem['code']}: {problem['details']}" if problem else submission.get("reason", "")
-    step = submission["next_step"].replace("confirm_url", "its URL below")
-    others = [each for each in ids if each != kivas(submission)]
-    if submission["state"] == "ACCEPTED" and others:
+def _to_do(some: Sequence[Submission], ids: Sequence[str]) -> str:
+    """What is wrong with submissions that share a line, and what comes next; `ids` are Kiva's for them."""
+    first = some[0]
+    problem = first.get("problem", {})
+    found = f"{problem['code']}: {problem['details']}" if problem else first.get("reason", "")
+    if not found and len(some) == 1:
+        found = "; ".join(first.get("warnings", ()))
+    step = first["next_step"].replace("confirm_url", "its URL below")
+    if first["state"] == "ACCEPTED" and (others := [each for each in ids if each != kivas(first)]):
         step += f"; likewise {', '.join(others)}"
     return f"{cell(found)}\n→ {cell(step)}" if found else cell(step)
 

@@ -66,7 +66,7 @@ def test_status_of_a_message_shows_each_of_it(run, relay):
     ran = run("status", "R7")
 
     assert "R7:L-1" in ran.stdout
-    assert "2 submissions: 2 ACCEPTED" in ran.stdout
+    assert "Submissions: 2 ACCEPTED" in ran.stdout
 
 
 def test_status_of_what_nobody_sent_is_a_problem(run):
@@ -91,7 +91,7 @@ def test_list_shows_a_state_of_all_kinds_or_of_one(run, relay, submission):
     assert [each["loan_id"] for each in json.loads(every.stdout)["submissions"]] == ["L-9", "L-1"]
     assert {query["since"] for _, query in relay.asked[:3]} == {"2026-11-01"}
     assert "2026-10:L-1:10.00" in one.stdout
-    assert "1 submissions" in one.stdout
+    assert "Submissions: 1" in one.stdout
 
 
 def test_list_shows_all_of_a_loan(run, relay, submission):
@@ -99,7 +99,7 @@ def test_list_shows_all_of_a_loan(run, relay, submission):
 
     ran = run("list", "--loan", "L-1")
 
-    assert "2 submissions" in ran.stdout
+    assert "Submissions: 2" in ran.stdout
     assert "L-1:abc" in ran.stdout
 
 
@@ -122,7 +122,7 @@ def test_loans_are_shown_page_by_page_and_without_names(run, relay):
     shown = run("loans", "--status", "payingBack", "--limit", "650")
     some = run("loans", "--status", "payingBack", "--json", "--limit", "1", "--offset", "699")
 
-    assert "650 loans; more with --offset 650" in shown.stdout
+    assert "Loans: 650; more with --offset 650" in shown.stdout
     assert "L-649" in shown.stdout
     assert [each["internal_loan_id"] for each in json.loads(some.stdout)["loans"]] == ["L-699"]
     assert NAME not in shown.stdout + some.stdout

@@ -112,7 +112,7 @@ def test_each_kind_goes_its_own_way(run, relay, write, report):
 
     assert ran.exit_code == 0
     assert sorted(path for path, _ in relay.posted) == [("journal-updates",), ("loan-drafts",), ("repayments",)]
-    assert "3 messages, 4 submissions: 4 QUEUED" in told(ran)
+    assert "Taken in: 3 of 3 messages; submissions: 4 QUEUED" in told(ran)
 
 
 def test_a_photo_is_in_the_bucket_before_its_draft_is_sent(run, stack, write, aws, relay):
@@ -196,7 +196,7 @@ def test_what_the_relay_refuses_is_listed_by_its_place_and_the_rest_goes(run, re
     shown = " ".join(told(ran).split())
     assert "belongs to other content" in shown
     assert "2026-10:L-4:1.00 and 2 more" in shown
-    assert "1 messages, 1 submissions" in shown
+    assert "Taken in: 1 of 2 messages; submissions: 1 QUEUED" in shown
 
 
 def test_what_kiva_refuses_at_once_is_an_outcome(run, relay, write):
@@ -265,7 +265,14 @@ def test_who_waits_sees_every_ending(run, relay, write):
     shown = told(ran)
     for reference in ("2026-10:L-1:1.00", "2026-10:L-2:2.00", "2026-10:L-3:3.00", "2026-10:L-4:4.00"):
         assert reference in shown
-    assert "1 messages, 4 submissions: 1 ACCEPTED, 1 REJECTED, 1 UNKNOWN, 1 ABANDONED" in shown
+    assert "Taken in: 1 of 1 messages; submissions: 1 ACCEPTED, 1 REJECTED, 1 UNKNOWN, 1 ABANDONED" in shown
+
+
+def test_what_pa2_will_want_mended_is_told_with_its_draft(run, relay, write):
+    warned = relay.shown("loan_draft", "L-1", "L-1", "ACCEPTED", warnings=["$.photo is missing"])
+    relay.answers = [warned]
+
+    assert "$.photo is missing" in run("submit", write("a.json", draft()), "--wait").stdout
 
 
 def test_who_waits_in_vain_is_told_what_is_still_open(run, relay, report, monkeypatch):
