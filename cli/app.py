@@ -242,10 +242,11 @@ def list_(
         "Kind": "kind",
         "Loan": "loan_id",
         "State": "state",
-        "Changed": "updated_at",
+        "Changed (UTC)": "changed",
         "What comes next": "next_step",
     }
-    show.answer({"submissions": found}, show.rows("", columns, found), f"Submissions: {len(found)}", as_json=as_json)
+    shown = ({**each, "changed": each["updated_at"][:16].replace("T", " ")} for each in found)
+    show.answer({"submissions": found}, show.rows("", columns, shown), f"Submissions: {len(found)}", as_json=as_json)
 
 
 @app.command()

@@ -392,22 +392,25 @@ def test_redrive_wants_a_kind_and_a_number_above_zero(run, arguments):
     assert run("redrive", *arguments).exit_code == 2
 
 
+WHERE = "arn:stored-here"
+
+
 def test_credentials_are_stored_and_not_shown(run, stack, monkeypatch):
     put = []
     monkeypatch.setattr(command.getpass, "getpass", lambda prompt: "canary")
-    stack.outputs["CredentialsSecretArn"] = "arn:secret"
+    stack.outputs["CredentialsSecretArn"] = WHERE
     stack.client = lambda service: SimpleNamespace(put_secret_value=lambda **given: put.append(given))
 
     ran = run("credentials", "--json")
 
-    assert json.loads(ran.stdout) == {"stored_in": "arn:secret"}
+    assert json.loads(ran.stdout) == {"stored_in": WHERE}
     assert "canary" in put[0]["SecretString"]
     assert "canary" not in ran.stdout + ran.stderr
 
 
 def test_half_of_the_credentials_is_a_problem(run, stack, monkeypatch):
     monkeypatch.setattr(command.getpass, "getpass", lambda prompt: "")
-    stack.outputs["CredentialsSecretArn"] = "arn:secret"
+    stack.outputs["CredentialsSecretArn"] = WHERE
 
     ran = run("credentials")
 
