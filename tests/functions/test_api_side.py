@@ -8,6 +8,7 @@ import pytest
 import requests
 
 from images import data_uri, png
+from kiva_partner import runtime
 from kiva_partner.messages import MAX_MESSAGE_BYTES, Kind
 
 from .conftest import Function
@@ -27,6 +28,17 @@ def test_a_post_is_taken_in_queued_and_can_be_looked_up_at_its_location(function
     assert json.loads(queued["Body"]) == function.message("L-1")
     assert deployed.sent == []
     assert console(at(headers)) == (200, body)
+
+
+@pytest.mark.parametrize(("rows", "seconds"), [(1, 0), (99, 0), (200, 2)])
+def test_a_list_is_not_delivered_before_its_rows_are_written(reports, rows, seconds):
+    asked = []
+    runtime.aws("sqs")().meta.events.register(
+        "provide-client-params.sqs.SendMessage", lambda params, **_: asked.append(params["DelaySeconds"])
+    )
+    report = [{"loan_id": f"L-{number}", "client_id": "C-1", "amount": 1} for number in range(rows)]
+    assert reports.post({"period": "2026-10", "repayments": report})[0] == 202
+    assert asked == [seconds]
 
 
 def test_what_was_queued_is_submitted_when_the_queue_delivers_it(function, deployed, waiting, console):

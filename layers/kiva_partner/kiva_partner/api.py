@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from .client import Remaining
 from .errors import InvalidMessage, NotDecidable, NotSent, SubmissionError, Violation
-from .ledger import Ledger, Row, State
+from .ledger import TRANSACTION_SIZE, Ledger, Row, State
 from .messages import MAX_MESSAGE_BYTES, Kind, Message, Submission, parse_json
 from .pa2 import Review, refusals
 from .photos import Image, read_image
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 6 * 2**20
 """What a Lambda function takes in one request. Said here too, because nothing else bounds what is parsed."""
+
+LONGEST_DELAY = 15
+"""Seconds; a second for each transaction is plenty."""
 
 _log = logging.getLogger(__name__)
 
@@ -116,7 +119,10 @@ class Intake(Struct, frozen=True):
 
     def _queue(self, message: Message, text: str) -> Answer:
         """The queue first: a crash right after leaves a message that will be submitted, not a row that never is."""
-        self.sqs().send_message(QueueUrl=self.settings.queue_url, MessageBody=text)
+        # A list is not delivered before its rows are written: a claim in the middle of that would cancel each of the
+        # transactions it meets, for both sides.
+        wait = min(len(message.submissions) // TRANSACTION_SIZE, LONGEST_DELAY)
+        self.sqs().send_message(QueueUrl=self.settings.queue_url, MessageBody=text, DelaySeconds=wait)
         self.ledger.enqueue(message.submissions)
         return self._receive(message, {}, accepted=True)
 
