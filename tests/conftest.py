@@ -1,15 +1,18 @@
 """What all tiers share: AWS that costs nothing and reaches nobody, and a partner's settings."""
 
 import os
+import socket
 from copy import replace
-from threading import Lock
+from threading import Lock, Thread
 from uuid import uuid4
 
 import boto3
 import pytest
+import uvicorn
 from moto import mock_aws
 from moto.dynamodb.models import DynamoDBBackend
 
+from chromium import not_installed, start_chromium
 from deployment import BUCKET, ENVIRONMENT, create_table, credentials
 from fakes import FakeClock, Kiva
 from kiva_partner import runtime
@@ -100,3 +103,37 @@ def deployed(table, queue_urls, kiva, monkeypatch):
     runtime.forget()
     yield kiva
     runtime.forget()
+
+
+@pytest.fixture(scope="session")
+def downloads(tmp_path_factory):
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="session")
+def chromium(tmp_path_factory, downloads):
+    """The browser of the whole session. Where there is none these tests are left out, but not where CI says so."""
+    if missing := not_installed():
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(f"THE PAGES WERE NOT TRIED: {missing}")
+    with start_chromium(tmp_path_factory.mktemp("chromium"), downloads) as browser:
+        yield browser
+
+
+@pytest.fixture
+def serve():
+    """Serves an application on a port of its own until the test is over; gives its address."""
+    running = []
+
+    def start(app):
+        listener = socket.create_server(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+        thread = Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        running.append((server, thread, listener))
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    for server, thread, listener in running:
+        server.should_exit = True
+        thread.join()
+        listener.close()
