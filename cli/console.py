@@ -180,6 +180,7 @@ def waiting(
     """What waits for a person, the most urgent first."""
     filters = {"section": section, "kind": kind, "text": text, "days": days}
     told = desk.api.get("waiting", days=days)
+    counted = told.get("counts") or listed(told)
     entries = choose(told, section=section, kind=kind, text=text)
     size = _MANY if section else _FEW
     return desk.page(
@@ -187,8 +188,8 @@ def waiting(
         status=desk.said.pop(said, ""),
         filters=filters,
         back=urlencode(filters),
-        counts=listed(choose(told, kind=kind, text=text)) if kind or text else told.get("counts") or listed(told),
-        left_out=sum((told.get("counts") or listed(told)).values()) - sum(listed(told).values()),
+        counts=listed(choose(told, kind=kind, text=text)) if kind or text else counted,
+        left_out=sum(counted.values()) - sum(listed(told).values()),
         totals=listed(entries),
         entries={name: found[(page - 1) * size : page * size] for name, found in entries.items()},
         page=page,
