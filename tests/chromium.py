@@ -6,6 +6,10 @@ from typing import Any
 
 from axe_core_python.selenium import Axe
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.by import By
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.expected_conditions import presence_of_element_located, staleness_of
+from selenium.webdriver.support.ui import WebDriverWait
 
 FLAGS = (
     "headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
@@ -34,6 +38,14 @@ def start_chromium(profile: Path, downloads: Path) -> Chrome:
     browser = Chrome(options=options, service=ChromeService(shutil.which("chromedriver")))
     browser.set_script_timeout(60)
     return browser
+
+
+def go(browser: Chrome, element: WebElement) -> None:
+    """Click on what leads to another page, and wait until that has taken the place of this one."""
+    before = browser.find_element(By.TAG_NAME, "main")
+    element.click()
+    WebDriverWait(browser, 30).until(staleness_of(before))
+    WebDriverWait(browser, 30).until(presence_of_element_located((By.TAG_NAME, "main")))
 
 
 def dress(browser: Chrome, scheme: str) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from selenium.webdriver.common.by import By
 
-from chromium import dress, narrow, overflow, unfold, violations
+from chromium import dress, go, narrow, overflow, unfold, violations
 from local.kiva_sandbox.app import create_app
 from local.kiva_sandbox.bodies import Draft, Repayments
 from local.kiva_sandbox.data import Partner, portfolio
@@ -60,37 +60,41 @@ def click(browser, selector):
     browser.find_element(By.CSS_SELECTOR, selector).click()
 
 
+def follow(browser, selector):
+    go(browser, browser.find_element(By.CSS_SELECTOR, selector))
+
+
 def said(browser):
     return browser.find_element(By.TAG_NAME, "main").text
 
 
 def test_a_draft_is_found_ticked_as_completed_and_published(browser, pa2, draft, state):
     browser.get(f"{pa2}/")
-    click(browser, ".counts a[href$=drafts]")
-    click(browser, f"a[href='/pa2/drafts/{draft.rpartition('/')[2]}']")
+    follow(browser, ".counts a[href$=drafts]")
+    follow(browser, f"a[href='/pa2/drafts/{draft.rpartition('/')[2]}']")
     click(browser, "main form button")
     assert state.drafts()[0]["published"] is False  # the browser itself insists on the tick
     click(browser, "[name=completed]")
-    click(browser, "main form button")
+    follow(browser, "main form button")
     assert "Published. It is loan 2991501 at Kiva" in said(browser)
     assert browser.current_url == draft
-    click(browser, "main .status a")
+    follow(browser, "main .status a")
     assert "1 found" in said(browser)
     assert state.loans()[-1]["internal_loan_id"] == "L-1"
 
 
 def test_an_archive_is_confirmed_where_confirm_url_leads(browser, pa2, state):
     browser.get(f"{pa2}/journals/confirm/48001")
-    click(browser, "main form button")
+    follow(browser, "main form button")
     assert "Confirmed: its journals are public." in said(browser)
     assert all(kept["confirmed"] for kept in state.journals())
 
 
 def test_an_upload_is_finalised(browser, pa2, state):
     browser.get(f"{pa2}/repayments")
-    click(browser, "tbody a")
+    follow(browser, "tbody a")
     assert said(browser).index("loan_not_expected") < said(browser).index("L-70001-1")
-    click(browser, "main form button")
+    follow(browser, "main form button")
     assert "Finalised: it cannot be changed any more." in said(browser)
     assert state.uploads()[0]["finalised"] is True
 
@@ -99,11 +103,11 @@ def test_loans_are_searched_and_paged_through(browser, pa2):
     browser.get(f"{pa2}/loans")
     browser.find_element(By.NAME, "query").send_keys("wanjiru")
     click(browser, "option:nth-child(2)")
-    click(browser, "main form button")
+    follow(browser, "main form button")
     assert "found" in said(browser)
     assert browser.find_element(By.NAME, "query").get_attribute("value") == "wanjiru"
     browser.get(f"{pa2}/loans")
-    click(browser, "[rel=next]")
+    follow(browser, "[rel=next]")
     assert "Page 2 of 15, 1500 in all" in said(browser)
 
 
@@ -118,7 +122,7 @@ def test_nothing_needs_javascript(browser, draft, state):
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     browser.get(draft)
     click(browser, "[name=completed]")
-    click(browser, "main form button")
+    follow(browser, "main form button")
     assert state.drafts()[0]["published"] is True
 
 
