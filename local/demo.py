@@ -127,7 +127,7 @@ def _call(stack: Stack, function: str, file: Path) -> Reading:
     name = stack.physical_id(function)
     answer = stack.client("lambda").invoke(FunctionName=name, Payload=file.read_bytes())
     done = json.loads(answer["Payload"].read())
-    said = ", ".join(f"{what}: {value}" for what, value in done.items() if value)
+    said = ", ".join(f"{what}: {value}" for what, value in done.items() if value) or "nothing comes again"
     # Lambda answers 200 for an exception too.
     return Reading(_name(file), file.parent.name, 500 if "FunctionError" in answer else answer["StatusCode"], said)
 

@@ -11,6 +11,7 @@ from kiva_partner.errors import Misconfigured, NotSent
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 a schedule has nothing to say
     """Says what was done: how many of each, and of the token whether it was renewed or kept, or why it could not be.
 
+    `catalogue` says whether Kiva's lists were fetched or kept as they were: they are new, or Kiva does not answer;
     `unknown` is how many wait for proof or for a person in the end.
     """
     with runtime.telemetry().invocation(context):
@@ -23,7 +24,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
             "proved": housekeeping.prove(runtime.seconds_left(context)),
             "sent_again": housekeeping.send_again(),
             "forgotten": housekeeping.forget_settled(),
-            "catalogue": housekeeping.refresh_catalogue(runtime.seconds_left(context)),
+            "catalogue": "fetched" if housekeeping.refresh_catalogue(runtime.seconds_left(context)) else "kept",
             "unknown": housekeeping.report(),
         }
         runtime.telemetry().count("HousekeepingFinished")

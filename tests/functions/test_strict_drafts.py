@@ -53,8 +53,8 @@ def complete(drafts):
 
 
 def test_lists_are_fetched_once_an_hour_and_a_draft_is_compared_with_them(lists, drafts, complete, console):
-    assert lists() is True
-    assert lists() is False
+    assert lists() == "fetched"
+    assert lists() == "kept"
     drafts.batch(complete("L-1"), complete("L-2", location="Atlantis: Sea"))
     assert "warnings" not in console("/submissions/loan_draft/L-1")[1]
     shown = console("/submissions/loan_draft/L-2")[1]
@@ -72,7 +72,7 @@ def test_a_draft_by_the_api_is_told_at_once(lists, drafts, complete):
 def test_lists_that_cannot_be_fetched_keep_nobody_waiting(deployed, drafts, complete, context, console, caplog):
     for name in CONFIG:
         deployed.mock.add(responses.GET, f"{PARTNER_URL}/config/{name}", status=500)
-    assert import_module("housekeeping.app").handler({}, context)["catalogue"] is False
+    assert import_module("housekeeping.app").handler({}, context)["catalogue"] == "kept"
     drafts.batch(complete(location="Atlantis: Sea"))
     assert console("/submissions/loan_draft/L-1")[1]["state"] == "ACCEPTED"
 
