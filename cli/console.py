@@ -35,6 +35,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from cli.relay_api import NoAnswer, Refused, RelayApi
 from cli.stacks import NoSuchStack, StackOfStage
 from cli.waiting import SECTIONS, as_csv, choose, listed, of_call, problems, words_of
+from kiva_partner.client import made_at
 
 LOOPBACK: Final = "127.0.0.1"
 DAYS: Final = 60
@@ -336,14 +337,9 @@ def _take_off(api: RelayApi, kind: str, reference: str = "") -> bool:
 def _is_published(api: RelayApi, draft: Mapping[str, Any]) -> bool:
     """Whether there is a loan with the very id of a draft, no older than it: an older one may have had the same id."""
     sent = datetime.fromisoformat(draft["accepted_at"]).timestamp()
-    for found in api.get("loans", query=draft["loan_id"], limit=_MANY)["loans"]:
-        created = found.get("create_time")
-        if found.get("internal_loan_id") == draft["loan_id"] and isinstance(created, int):
-            # Kiva gives seconds; a number this large can only be milliseconds.
-            seconds = created / 1000 if created > 10**11 else created
-            if seconds >= sent - _CLOCK_SKEW_SECONDS:
-                return True
-    return False
+    found = api.get("loans", query=draft["loan_id"], limit=_MANY)["loans"]
+    made = [made_at(loan) for loan in found if loan.get("internal_loan_id") == draft["loan_id"]]
+    return any(at is not None and at >= sent - _CLOCK_SKEW_SECONDS for at in made)
 
 
 def _each[Item](work: Callable[[Item], bool], items: Sequence[Item]) -> tuple[int, str]:

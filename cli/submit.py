@@ -10,6 +10,7 @@ from cli.files import Ready, WrongUse
 from cli.relay_api import NoAnswer, Refused, RelayApi
 from cli.show import Submission
 from cli.stacks import StackOfStage
+from kiva_partner.ledger import State
 from kiva_partner.messages import Kind
 from kiva_partner.photos import sniff_image
 from kiva_partner.settings import AmountMode, PartnerRules
@@ -25,7 +26,7 @@ PAUSES: Final = (1.0, 2.0, 4.0, 8.0)
 """Seconds before a message is sent anew, times something between a half and one and a half."""
 POLL_SECONDS: Final = (1.0, 2.0, 3.0, 5.0)
 """Between two looks at what became of it; the last one from then on."""
-ENDED: Final = frozenset({"ACCEPTED", "REJECTED", "UNKNOWN", "ABANDONED"})
+ENDED: Final = frozenset({*(state for state in State if state.is_final), State.UNKNOWN})
 """States in which nothing more happens by itself."""
 
 FORBIDDEN: Final = frozenset({401, 403})

@@ -25,6 +25,7 @@ from cli.files import read
 from cli.show import WIDE, Submission
 from cli.stacks import local_stack
 from cli.submit import ENDED, ROUTES, rules_of
+from kiva_partner.ledger import State
 from local.books import Books, Message, Reading, at_kiva, mistakes, show
 from local.processes import StackError
 from local.stack import REGION, ROOT, Stack, deploy, logs, running, step
@@ -33,7 +34,6 @@ EVENTS: Final = ROOT / "events"
 STATE: Final = ROOT / ".local" / "demo"
 KINDS: Final = {route: kind for kind, route in ROUTES.items()}
 """What a queue's name ends with and a route is called -> the kind of what goes there."""
-STATES: Final = (*ENDED, "QUEUED", "SENDING", "RETRY")
 WAIT_SECONDS: Final = 90.0
 
 
@@ -62,7 +62,7 @@ def perform(stack: Stack, console: Console) -> Books:
     books.readings.append(_call(stack, "HousekeepingFunction", EVENTS / "schedule" / "housekeeping.json"))
     books.readings.append(_call(stack, "OutcomesFunction", EVENTS / "stream" / "ledger.json"))
     # Everything has ended; whatever turns up now is one too many.
-    _note(stack, books, STATES)
+    _note(stack, books, State)
     _look_into_the_sandbox(stack, books)
     return books
 

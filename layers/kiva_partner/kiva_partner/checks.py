@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from .client import KivaSession
-from .errors import Misconfigured, NotSent, OutcomeUnknown
+from .errors import Misconfigured, NotSent
 from .settings import Settings
 from .tokens import ANOTHER_PARTNER, SCOPES, TokenProvider
 
@@ -58,7 +58,7 @@ def checks_of(settings: Settings, tokens: TokenProvider, kiva: KivaSession) -> I
             yield Check(f"scope {scope}", "not granted", _SCOPE)
     try:
         themes = kiva.config("themes")["themes"]
-    except (NotSent, OutcomeUnknown, Misconfigured) as error:
+    except (NotSent, Misconfigured) as error:
         yield Check("config", str(error), _API)
     else:
         yield Check("config", f"{settings.api_base_url} answers with {len(themes)} themes")

@@ -93,6 +93,17 @@ class LoanPage(msgspec.Struct, frozen=True):
     loans: list[dict[str, Any]]
 
 
+def made_at(loan: Mapping[str, Any]) -> float | None:
+    """When Kiva made a loan of `GET loans`, in epoch seconds; None where it does not say.
+
+    Kiva gives epoch seconds; a number too large for that can only be milliseconds.
+    """
+    created = loan.get("create_time")
+    if not isinstance(created, int):
+        return None
+    return created / 1000 if created > 10**11 else created
+
+
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 

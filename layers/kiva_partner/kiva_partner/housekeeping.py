@@ -14,9 +14,9 @@ from msgspec import Struct
 
 from .breaker import Breaker
 from .catalogue import Catalogue, Catalogues
-from .client import KivaClient, Remaining
+from .client import KivaClient, Remaining, made_at
 from .decisions import Choice, Decision, Decisions, decidable_at
-from .errors import Misconfigured, NotDecidable, NotSent, OutcomeUnknown
+from .errors import Misconfigured, NotDecidable, NotSent
 from .ledger import Ledger, Outcome, Row, State
 from .messages import Kind
 from .payloads import Kept, Payloads
@@ -77,7 +77,7 @@ class Housekeeping(Struct, frozen=True):
                 try:
                     loans = kiva.all_loans(query=row.loan_id)
                     loan = next((loan for loan in loans if _is_loan_of(row, loan)), None)
-                except (NotSent, OutcomeUnknown, Misconfigured) as error:
+                except (NotSent, Misconfigured) as error:
                     _log.warning("drafts whose outcome is unknown cannot be looked for: %s", error)
                     break
                 proved += bool(loan and self._accept(row, loan))
@@ -103,7 +103,7 @@ class Housekeeping(Struct, frozen=True):
         try:
             with self.client.session(remaining) as kiva:
                 self.catalogues.save(Catalogue.of(kiva.config, self.clock()))
-        except (NotSent, OutcomeUnknown, Misconfigured) as error:
+        except (NotSent, Misconfigured) as error:
             _log.warning("Kiva's lists cannot be fetched: %s", error)
             return False
         return True
@@ -154,29 +154,24 @@ class Housekeeping(Struct, frozen=True):
 
     def report(self) -> int:
         """Tell how each kind stands: how many are UNKNOWN, since when, and whether the breaker is open."""
-        total, now, shut = 0, self.clock(), self.breaker.open_kinds()
+        total, now, open_kinds = 0, self.clock(), self.breaker.open_kinds()
         for kind in Kind:
             since = [_epoch(row.updated_at) for row in self.ledger.every(kind, State.UNKNOWN)]
             oldest_seconds = now - min(since) if since else None
-            self.telemetry.stands(kind, len(since), oldest_seconds, breaker_is_open=kind in shut)
+            self.telemetry.stands(kind, len(since), oldest_seconds, breaker_is_open=kind in open_kinds)
             total += len(since)
         return total
 
 
 def _is_loan_of(row: Row, loan: dict[str, Any]) -> bool:
     """The very ids, and made after the draft was first sent: an older loan may have had the same id."""
-    created = loan.get("create_time")
+    made = made_at(loan)
     return (
         loan.get("internal_loan_id") == row.loan_id
         and loan.get("internal_client_id") == row.client_id
-        and isinstance(created, int)
-        and _seconds(created) >= _epoch(row.created_at) - CLOCK_SKEW
+        and made is not None
+        and made >= _epoch(row.created_at) - CLOCK_SKEW
     )
-
-
-def _seconds(created: int) -> float:
-    """Kiva gives epoch seconds; a number this large can only be milliseconds."""
-    return created / 1000 if created > 10**11 else created
 
 
 def _epoch(moment: str) -> float:

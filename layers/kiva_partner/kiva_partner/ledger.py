@@ -596,7 +596,9 @@ def _number(seconds: float) -> int:
 def _identity(submission: Submission) -> dict[str, Any]:
     told = (name for name in _TOLD if getattr(submission, name))
     identity = {name: getattr(submission, name) for name in ("kind", "reference", "loan_id", "fingerprint", *told)}
-    return identity | ({"warnings": [str(each) for each in submission.warnings]} if submission.warnings else {})
+    if submission.warnings:
+        identity["warnings"] = [str(each) for each in submission.warnings]
+    return identity
 
 
 _TOLD = ("warnings", "period", "client_id")
