@@ -241,10 +241,14 @@ def deciding(desk: TheDesk, kind: str, reference: str) -> Response:
 def _decision_page(
     desk: Desk, kind: str, reference: str, typed: Mapping[str, str] | None = None, error: Exception | None = None
 ) -> Response:
-    call = of_call(desk.api.get("waiting", days=DAYS), kind, reference)
-    if not call:  # decided meanwhile, or longer ago than is looked back
+    told = desk.api.get("waiting", days=DAYS)
+    call = of_call(told, kind, reference)
+    if not call:  # decided meanwhile, or one of more than the relay lists
         row = desk.api.get("submissions", kind, reference)
-        call = {"kind": kind, "submissions": [row], "waits": row.get("state") == "UNKNOWN"}
+        waits = row.get("state") == "UNKNOWN"
+        of_the_same = (it for it in told.get("unknown", ()) if waits and it.get("call_id", "") == row.get("call_id"))
+        call = next(of_the_same, {"kind": kind, "submissions": [], "waits": waits})
+        call = {**call, "submissions": [row, *call["submissions"]]}
     status, told = (200, "") if error is None else (_explained(error)[0], str(error))
     fields: dict[str, str] = {}
     if isinstance(error, Refused):

@@ -157,6 +157,10 @@ class FakeRelay:
     def _waiting(self) -> dict[str, Any]:
         """As much of it as the relay lists, and how much there is."""
         told = deepcopy(self.waiting)
+        room = MOST_SHOWN
+        for unknown in told.get("unknown", ()):
+            del unknown.get("submissions", [])[max(room, 1) :]
+            room -= len(unknown.get("submissions", ()))
         for upload in told.get("uploads", ()):
             if problems := upload.get("problems"):
                 upload["problem_rows"] = len(problems)

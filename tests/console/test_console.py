@@ -353,6 +353,13 @@ def test_what_waits_longer_than_is_looked_back_can_be_decided(relay, desk):
     assert '<form method="post"' in desk.get(DECISION).text
 
 
+def test_one_of_so_many_that_its_call_does_not_list_it_is_decided_with_all_of_them(relay, desk):
+    relay.waiting["unknown"] = [call("repayment", *range(100, 800))]
+    page = words(desk.get("/submissions/repayment/2026-10:L-790:100.00/decision"))
+    assert "Decide: Repayment L-790" in page
+    assert "700 submissions went to Kiva in this call and are decided together" in page
+
+
 @pytest.mark.parametrize("typed", ["", "Production", "yes"])
 def test_production_wants_its_name_typed(relay, desk_of, typed):
     desk = desk_of(KivaEnvironment="production")
