@@ -60,7 +60,7 @@ bench: setup ## compare calls, CPU, memory and cold starts with what most would 
 check: setup ## lint, format, types and the template, without running anything
 	$(PYTHON) -m ruff check
 	$(PYTHON) -m ruff format --check
-	$(PYTHON) -m mypy layers/kiva_partner/kiva_partner functions local cli
+	$(PYTHON) -m mypy layers/kiva_partner/kiva_partner functions local cli kiva_sandbox
 	$(SAM) validate --lint
 
 build: setup ## build what `sam deploy` and `sam local` use

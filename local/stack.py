@@ -305,7 +305,7 @@ def _down(state: Path) -> bool:
 
 def _start_sandbox(state: Path, host: str, port: int) -> None:
     options = ["--host", host, "--port", str(port), "--loans", str(LOANS)]
-    command = [sys.executable, "-m", "local.kiva_sandbox", *options]
+    command = [sys.executable, "-m", "kiva_sandbox", *options]
     processes.start("sandbox", command, state=state, environment=_environment(), folder=ROOT)
     _wait_for("sandbox", f"http://{host}:{port}/_sandbox/health", state)
 

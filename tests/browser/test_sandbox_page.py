@@ -6,11 +6,11 @@ import pytest
 from selenium.webdriver.common.by import By
 
 from chromium import dress, go, narrow, overflow, unfold, violations
-from local.kiva_sandbox.app import create_app
-from local.kiva_sandbox.bodies import Draft, Repayments
-from local.kiva_sandbox.data import Partner, portfolio
-from local.kiva_sandbox.state import State
-from local.kiva_sandbox.tokens import Tokens, new_signing_key
+from kiva_sandbox.app import create_app
+from kiva_sandbox.bodies import Draft, Repayments
+from kiva_sandbox.data import Partner, portfolio
+from kiva_sandbox.state import State
+from kiva_sandbox.tokens import Tokens, new_signing_key
 
 DRAFT = {
     "currency": "KES",

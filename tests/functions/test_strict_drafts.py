@@ -11,7 +11,7 @@ import time_machine
 from fakes import PARTNER_URL
 from images import data_uri, png
 from kiva_partner import runtime
-from local.kiva_sandbox.data import CONFIG
+from kiva_sandbox.data import CONFIG
 
 from .conftest import BORROWER
 

@@ -19,7 +19,7 @@ from kiva_partner.pa2 import Review
 from kiva_partner.payloads import Payloads
 from kiva_partner.settings import Settings
 from kiva_partner.strict_json import decode, encode
-from local.kiva_sandbox.data import CONFIG
+from kiva_sandbox.data import CONFIG
 
 LONGEST_RULE = 200
 _LISTS = Catalogue.of(lambda name: {name: CONFIG[name]}, 0.0)

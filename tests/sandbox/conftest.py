@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from fastapi.testclient import TestClient
 
-from local.kiva_sandbox.app import create_app
-from local.kiva_sandbox.data import Partner, portfolio
-from local.kiva_sandbox.state import State
-from local.kiva_sandbox.tokens import Tokens, new_signing_key
+from kiva_sandbox.app import create_app
+from kiva_sandbox.data import Partner, portfolio
+from kiva_sandbox.state import State
+from kiva_sandbox.tokens import Tokens, new_signing_key
 
 AUDIENCE = "https://partner-api-stage.dk1.kiva.org"
 PNG = (

@@ -2,8 +2,8 @@ from datetime import date, timedelta
 
 import pytest
 
-from local.kiva_sandbox.bodies import Draft
-from local.kiva_sandbox.pa2 import messages
+from kiva_sandbox.bodies import Draft
+from kiva_sandbox.pa2 import messages
 
 TODAY = date(2026, 9, 1)
 

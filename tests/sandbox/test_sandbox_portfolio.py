@@ -1,6 +1,6 @@
 from collections import Counter
 
-from local.kiva_sandbox.data import CONFIG, portfolio
+from kiva_sandbox.data import CONFIG, portfolio
 
 ALL_STATUSES = {
     "inactive", "inactive_expired", "issue", "issue_revising", "issue_approving", "reviewed", "fundRaising", "raised",

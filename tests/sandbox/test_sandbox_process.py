@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 def start(*options):
     return subprocess.Popen(  # noqa: S603 - our own module, with the options of the test
-        [sys.executable, "-m", "local.kiva_sandbox", *options],
+        [sys.executable, "-m", "kiva_sandbox", *options],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from local.kiva_sandbox.data import portfolio
+from kiva_sandbox.data import portfolio
 
 
 def test_loans_come_twenty_at_a_time_unless_asked_otherwise(kiva):
@@ -90,7 +90,7 @@ def test_what_is_not_served_gets_springs_body(kiva, method, path, status):
 
 
 def test_what_breaks_inside_gets_springs_500(kiva, monkeypatch):
-    monkeypatch.setattr("local.kiva_sandbox.state.State.find_loans", lambda *_: 1 / 0)
+    monkeypatch.setattr("kiva_sandbox.state.State.find_loans", lambda *_: 1 / 0)
     answer = kiva.get("loans")
     assert (answer.status_code, answer.json()["error"]) == (500, "Internal Server Error")
 

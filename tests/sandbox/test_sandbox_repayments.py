@@ -1,6 +1,6 @@
 import pytest
 
-from local.kiva_sandbox.data import REPAYABLE, portfolio
+from kiva_sandbox.data import REPAYABLE, portfolio
 
 
 def report(kiva, *rows):

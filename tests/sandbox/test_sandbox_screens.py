@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from local.kiva_sandbox.data import portfolio
+from kiva_sandbox.data import portfolio
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
 PAGES = ("/pa2/", "/pa2/drafts", "/pa2/journals", "/pa2/repayments", "/pa2/loans")

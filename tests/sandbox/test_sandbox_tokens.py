@@ -1,8 +1,8 @@
 import jwt
 import pytest
 
-from local.kiva_sandbox.data import Partner
-from local.kiva_sandbox.tokens import Tokens, new_signing_key
+from kiva_sandbox.data import Partner
+from kiva_sandbox.tokens import Tokens, new_signing_key
 
 AUDIENCE = "https://partner-api-stage.dk1.kiva.org"
 ALL_SCOPES = {"read:loans", "create:loan_draft", "create:journal_update", "create:repayment"}

@@ -3,7 +3,7 @@ from copy import replace
 import pytest
 
 from kiva_partner.catalogue import MOST_BYTES, REMEMBERED_SECONDS, TRUSTED_SECONDS, Catalogue, Catalogues
-from local.kiva_sandbox.data import CONFIG
+from kiva_sandbox.data import CONFIG
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from kiva_partner.openapi import document
 from kiva_partner.outcomes import settled
 from kiva_partner.photos import read_image
 from kiva_partner.strict_json import decode
-from local.kiva_sandbox import pa2
-from local.kiva_sandbox.bodies import Draft
-from local.kiva_sandbox.data import REPAYABLE, portfolio
+from kiva_sandbox import pa2
+from kiva_sandbox.bodies import Draft
+from kiva_sandbox.data import REPAYABLE, portfolio
 from stream import passes
 
 EVENTS = Path(__file__).parents[2] / "events"

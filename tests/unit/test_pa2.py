@@ -15,9 +15,9 @@ from kiva_partner.ledger import Row, State
 from kiva_partner.messages import Kind, parse
 from kiva_partner.pa2 import Review, findings, refusals
 from kiva_partner.settings import AmountMode, PartnerRules
-from local.kiva_sandbox import pa2 as sandbox
-from local.kiva_sandbox.bodies import Draft
-from local.kiva_sandbox.data import CONFIG
+from kiva_sandbox import pa2 as sandbox
+from kiva_sandbox.bodies import Draft
+from kiva_sandbox.data import CONFIG
 
 TODAY = date(2026, 11, 25)
 RULES = PartnerRules(needs_client_id=True, amount_mode=AmountMode.CUMULATIVE_PRINCIPAL, max_image_bytes=100_000)

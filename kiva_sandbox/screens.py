@@ -19,14 +19,14 @@ from fastapi.responses import FileResponse, HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from local.kiva_sandbox.bodies import Draft, Journal
-from local.kiva_sandbox.pa2 import is_image
-from local.kiva_sandbox.state import DraftKept, NotPublishable, Problem, Row, State
-from local.kiva_sandbox.web import KeptState, sent_from_here
+from kiva_sandbox.bodies import Draft, Journal
+from kiva_sandbox.pa2 import is_image
+from kiva_sandbox.state import DraftKept, NotPublishable, Problem, Row, State
+from kiva_sandbox.web import KeptState, sent_from_here
 
 ROWS = 100
 """Of a list on one page."""
-_FRAME = Path(__file__).parents[2] / "cli" / "pages"
+_FRAME = Path(__file__).parents[1] / "cli" / "pages"
 _HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src data:; form-action 'self'; "

@@ -3,12 +3,12 @@
 from fastapi import FastAPI
 from fastapi.responses import RedirectResponse
 
-from local.kiva_sandbox.inspection import inspection
-from local.kiva_sandbox.partner_api import authorisation, partner, partners
-from local.kiva_sandbox.screens import create_screens
-from local.kiva_sandbox.state import State
-from local.kiva_sandbox.tokens import Tokens
-from local.kiva_sandbox.web import add_refusals
+from kiva_sandbox.inspection import inspection
+from kiva_sandbox.partner_api import authorisation, partner, partners
+from kiva_sandbox.screens import create_screens
+from kiva_sandbox.state import State
+from kiva_sandbox.tokens import Tokens
+from kiva_sandbox.web import add_refusals
 
 
 def create_app(state: State, tokens: Tokens) -> FastAPI:

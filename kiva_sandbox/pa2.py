@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from datetime import date, timedelta
 
-from local.kiva_sandbox.bodies import Draft
-from local.kiva_sandbox.data import CONFIG
+from kiva_sandbox.bodies import Draft
+from kiva_sandbox.data import CONFIG
 
 _REQUIRED = (
     "activity_id",

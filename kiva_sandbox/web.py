@@ -9,8 +9,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from local.kiva_sandbox.state import State
-from local.kiva_sandbox.tokens import OAuthError, Tokens
+from kiva_sandbox.state import State
+from kiva_sandbox.tokens import OAuthError, Tokens
 
 
 class Answer(JSONResponse):

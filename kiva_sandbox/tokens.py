@@ -9,7 +9,7 @@ from uuid import uuid4
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
-from local.kiva_sandbox.data import SCOPES, Partner
+from kiva_sandbox.data import SCOPES, Partner
 
 AUDIENCES = ("https://partner-api-stage.dk1.kiva.org", "https://partner-api-stage.kiva.org")
 """Both staging audiences that Kiva has published. They are compared as strings and are not the API's address."""

@@ -1,4 +1,4 @@
-"""Run the sandbox: `python -m local.kiva_sandbox --port 8080`."""
+"""Run the sandbox: `python -m kiva_sandbox --port 8080`."""
 
 import argparse
 import logging
@@ -10,10 +10,10 @@ from typing import override
 
 import uvicorn
 
-from local.kiva_sandbox.app import create_app
-from local.kiva_sandbox.data import Partner, portfolio
-from local.kiva_sandbox.state import State
-from local.kiva_sandbox.tokens import Tokens, new_signing_key
+from kiva_sandbox.app import create_app
+from kiva_sandbox.data import Partner, portfolio
+from kiva_sandbox.state import State
+from kiva_sandbox.tokens import Tokens, new_signing_key
 
 
 class _WithoutQuery(logging.Filter):

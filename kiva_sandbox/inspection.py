@@ -4,8 +4,8 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, HTTPException
 
-from local.kiva_sandbox.state import NotPublishable
-from local.kiva_sandbox.web import Answer, KeptState, sent_from_here
+from kiva_sandbox.state import NotPublishable
+from kiva_sandbox.web import Answer, KeptState, sent_from_here
 
 inspection = APIRouter(prefix="/_sandbox", dependencies=[Depends(sent_from_here)])
 

@@ -9,9 +9,9 @@ from threading import Lock
 from typing import Any, TypedDict
 from uuid import uuid4
 
-from local.kiva_sandbox import pa2
-from local.kiva_sandbox.bodies import Draft, Repayment, Repayments
-from local.kiva_sandbox.data import PER_DOLLAR, REPAYABLE, Loan, new_loan
+from kiva_sandbox import pa2
+from kiva_sandbox.bodies import Draft, Repayment, Repayments
+from kiva_sandbox.data import PER_DOLLAR, REPAYABLE, Loan, new_loan
 
 CALLS = ("loan_draft", "journals", "repayments", "loans", "config")
 RECOMMENDED_ROWS = 300

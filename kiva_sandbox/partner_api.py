@@ -9,10 +9,10 @@ from urllib.parse import parse_qsl
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 from pydantic import BaseModel, ValidationError
 
-from local.kiva_sandbox.bodies import Draft, Journals, Repayments
-from local.kiva_sandbox.data import CONFIG
-from local.kiva_sandbox.tokens import OAuthError
-from local.kiva_sandbox.web import Answer, ApiError, KeptState, TokensOfPartner, no_such_route
+from kiva_sandbox.bodies import Draft, Journals, Repayments
+from kiva_sandbox.data import CONFIG
+from kiva_sandbox.tokens import OAuthError
+from kiva_sandbox.web import Answer, ApiError, KeptState, TokensOfPartner, no_such_route
 
 authorisation = APIRouter()
 partner = APIRouter(prefix="/v3/partner/{partner_id}")
