@@ -1,0 +1,134 @@
+"""What the imitation can be told to do otherwise: every published contradiction about Kiva's API, and faults.
+
+Set at start (`kiva-sandbox --naming camel`), at run time (`PATCH /_sandbox/switches`, and the page "Switches"), and for
+one request alone, by its header `Kiva-Sandbox: naming=camel, fault=503`.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+HEADER = "Kiva-Sandbox"
+Call = Literal["token", "loan_draft", "journals", "repayments", "loans", "config"]
+CALLS: tuple[Call, ...] = get_args(Call)
+
+
+class NoSuchSwitch(Exception):
+    """A switch or a value of one that does not exist; the text names it, and what there is."""
+
+
+class Switches(BaseModel):
+    """All switches, each at its default unless told otherwise. What is Kiva's likeliest behaviour is the default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    naming: Annotated[
+        Literal["snake", "camel"],
+        Field(description="names in answers: as seen on the wire, or as Kiva's Swagger shows"),
+    ] = "snake"
+    token_answer: Annotated[
+        Literal[2026, 2025],
+        Field(description="order of the token answer's keys, and jti: a UUID, or short as until 2025"),
+    ] = 2026
+    refused_token: Annotated[
+        Literal[401, 403], Field(description="status when a token is missing, garbled or expired; Kiva documents both")
+    ] = 401
+    empty_scope: Annotated[
+        Literal[400, 200], Field(description="a token request none of whose scopes is authorised: refused, or no scope")
+    ] = 400
+    journal_path: Annotated[
+        Literal["both", "singular"], Field(description="take journals at /partner and /partners, or at /partner alone")
+    ] = "both"
+    journal_body: Annotated[
+        Literal["both", "wrapper"], Field(description='take {"journals": […]} and a bare list, or the wrapper alone')
+    ] = "both"
+    journal_success: Annotated[Literal[200, 201], Field(description="status when journals are archived")] = 200
+    answers: Annotated[
+        Literal["object", "list"],
+        Field(description="journals and repayments are answered by an object, or a list of one"),
+    ] = "object"
+    duplicate_draft: Annotated[
+        Literal["new", 409], Field(description="a draft for a loan id that has one: another draft, or refused")
+    ] = "new"
+    drafts: Annotated[
+        Literal["lenient", "strict"],
+        Field(description="a draft that PA2 would not publish: kept with PA2's messages, or refused with them (400)"),
+    ] = "lenient"
+    too_many_rows: Annotated[
+        Literal["warning", 400], Field(description="a repayment report of more than 300 rows: a warning, or refused")
+    ] = "warning"
+    group_repayments: Annotated[
+        Literal["group", "members"],
+        Field(description="a group's repayment is reported by the group's id, or its members'"),
+    ] = "group"
+    fault: Annotated[
+        Literal["off", 429, 500, 502, 503, 504, "lost", "not-json", "truncated"],
+        Field(
+            description="429 to 503: nothing is done; 504: done, but a gateway does not wait for it; lost: done, and "
+            "the connection ends without an answer; "
+            "not-json, truncated: done, and the answer is a web page, or half of it"
+        ),
+    ] = "off"
+    retry_after: Annotated[
+        Annotated[int, Field(ge=0, le=86_400)] | Literal["none"],
+        Field(description="seconds, in Retry-After of a 429 or 503"),
+    ] = "none"
+    latency: Annotated[
+        float, Field(ge=0, le=600, description="seconds between what was done and its answer, or the end without one")
+    ] = 0
+    fault_on: Annotated[Literal["all", Call], Field(description="which call meets fault and latency")] = "all"
+    fault_times: Annotated[
+        Annotated[int, Field(ge=1)] | Literal["always"], Field(description="how many calls meet them, before both end")
+    ] = "always"
+
+    def but(self, changes: Mapping[str, object]) -> "Switches":
+        """These with some set otherwise. Digits in a text are a number, so that a header and a form can say 503.
+
+        Raises:
+            NoSuchSwitch: a name or a value does not exist; then none is changed.
+        """
+        try:
+            return Switches.model_validate(
+                {**self.model_dump(), **{name: _number_or_same(value) for name, value in changes.items()}}
+            )
+        except ValidationError as error:
+            raise NoSuchSwitch("; ".join(sorted({_words(mistake["loc"][0]) for mistake in error.errors()}))) from None
+
+
+def of_header(header: str) -> dict[str, str]:
+    """The switches in `naming=camel, fault=503`. Raises NoSuchSwitch for a part that is not one name and one value."""
+    switches = {}
+    for part in filter(None, (part.strip() for part in header.split(","))):
+        name, equals, value = (text.strip() for text in part.partition("="))
+        if not (name and equals and value) or name in switches:
+            raise NoSuchSwitch(f"{HEADER} must read name=value, name=value, each name once")
+        switches[name] = value
+    return switches
+
+
+def choices(name: str) -> str:
+    """What a switch can be, in words."""
+    schema = Switches.model_json_schema()["properties"][name]
+    kinds = schema.get("anyOf", [schema])
+    words = []
+    for kind in kinds:
+        if "enum" in kind or "const" in kind:
+            words += [str(value) for value in kind.get("enum", [kind.get("const")])]
+        else:
+            bounds = "".join(
+                f" {word} {kind[bound]:g}" for bound, word in (("minimum", "from"), ("maximum", "to")) if bound in kind
+            )
+            words.append(f"a number{bounds}")
+    return ", ".join(words)
+
+
+def _number_or_same(value: object) -> object:
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
+
+
+def _words(name: object) -> str:
+    if name not in Switches.model_fields:
+        return f"there is no switch {str(name)[:40]!r}; there are {', '.join(Switches.model_fields)}"
+    return f"{name} must be one of: {choices(str(name))}"
