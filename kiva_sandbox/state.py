@@ -381,7 +381,7 @@ class State:
         with self._transaction() as db:
             for loan_id in set(loan_ids):
                 for row in db.execute(
-                    "SELECT loan FROM ids JOIN loans USING (number) WHERE id = ? AND kind != 'member'",
+                    "SELECT loan FROM ids JOIN loans USING (number) WHERE id = ? AND kind != 'member' ORDER BY number",
                     [_bytes(loan_id)],
                 ):
                     found[loan_id] = json.loads(row["loan"])["kiva_id"]
