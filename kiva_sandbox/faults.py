@@ -56,10 +56,7 @@ class Faults:
             return
         if instead is None:
             instead = _after(await _answer(self._app, scope, receive), switches)
-        try:
-            await _wait(switches.latency, receive)
-        except asyncio.CancelledError:
-            instead = None  # the server has been told to stop, and waits for nobody any more
+        await _wait(switches.latency, receive)
         if instead is None:
             await _hang_up(request)
         else:
