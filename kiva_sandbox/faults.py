@@ -13,7 +13,7 @@ from kiva_sandbox.state import State
 from kiva_sandbox.switches import HEADER, Call, NoSuchSwitch, Switchboard, Switches
 from kiva_sandbox.web import bad_switch, springs
 
-_API = re.compile(r"/oauth/token|/v3/partners?/.*")
+_API = re.compile(r"/oauth/token|/v3/partners?/.*", re.DOTALL)
 _CALL = re.compile(
     r"POST /oauth/(token)|POST /v3/partner/[^/]+/(loan_draft|repayments)|POST /v3/partners?/[^/]+/(journals)"
     r"|GET /v3/partner/[^/]+/(loans)|GET /v3/partner/[^/]+/(config)/[^/]+"
