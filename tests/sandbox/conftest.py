@@ -148,6 +148,14 @@ def told(request, http, form, signing_key, clock):
     return tell
 
 
+@pytest.fixture(
+    params=["1e999999999", "-1e999999999", "1e400", "NaN", "sNaN", "Infinity", 10**400], ids=lambda it: str(it)[:12]
+)
+def no_amount(request):
+    """What Python's decimals take for a number, and nobody can reckon with or show as JSON."""
+    return request.param
+
+
 @pytest.fixture
 def individual():
     return copy.deepcopy(INDIVIDUAL)
