@@ -14,6 +14,7 @@ from kiva_sandbox.app import create_app
 from kiva_sandbox.data import Partner, portfolio
 from kiva_sandbox.serving import serve_config
 from kiva_sandbox.state import State
+from kiva_sandbox.switches import add_switch_options, switches_of
 from kiva_sandbox.tokens import Tokens, new_signing_key
 
 
@@ -30,10 +31,15 @@ class _WithoutQuery(logging.Filter):
 
 def main() -> None:
     """Serve until told to stop. Exits 1 with one line when the address cannot be had."""
-    parser = argparse.ArgumentParser(prog="kiva_sandbox", description="A local imitation of Kiva's Partner API.")
+    parser = argparse.ArgumentParser(
+        prog="kiva_sandbox",
+        usage="%(prog)s --port PORT [options]",
+        description="A local imitation of Kiva's Partner API.",
+    )
     parser.add_argument("--port", type=int, required=True, help="where to listen; 0 takes any free port")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument("--loans", type=int, default=500, help="size of the portfolio (default: 500)")
+    add_switch_options(parser)
     options = parser.parse_args()
     try:
         listener = socket.create_server((options.host, options.port))
@@ -43,7 +49,8 @@ def main() -> None:
     def now() -> datetime:
         return datetime.now(UTC)
 
-    app = create_app(State(portfolio(options.loans), now), Tokens(Partner(), new_signing_key(), now))
+    tokens = Tokens(Partner(), new_signing_key(), now)
+    app = create_app(State(portfolio(options.loans), now), tokens, switches_of(options))
     # uvicorn stops serving on these signals and then raises them again; by then there is nothing left to do.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
