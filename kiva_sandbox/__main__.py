@@ -14,7 +14,9 @@ import uvicorn
 
 from kiva_sandbox.app import create_app
 from kiva_sandbox.data import Partner, portfolio
+from kiva_sandbox.serving import serve_config
 from kiva_sandbox.state import State, Unusable
+from kiva_sandbox.switches import add_switch_options, switches_of
 from kiva_sandbox.tokens import Tokens
 
 
@@ -31,7 +33,11 @@ class _WithoutQuery(logging.Filter):
 
 def main() -> None:
     """Serve until told to stop. Exits 1 with one line when the address cannot be had."""
-    parser = argparse.ArgumentParser(prog="kiva_sandbox", description="A local imitation of Kiva's Partner API.")
+    parser = argparse.ArgumentParser(
+        prog="kiva_sandbox",
+        usage="%(prog)s --port PORT [options]",
+        description="A local imitation of Kiva's Partner API.",
+    )
     parser.add_argument("--port", type=int, required=True, help="where to listen; 0 takes any free port")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument(
@@ -43,6 +49,7 @@ def main() -> None:
         metavar="FILE",
         help="keep everything in this SQLite file, and go on from it when it exists (default: in memory)",
     )
+    add_switch_options(parser)
     options = parser.parse_args()
     try:
         listener = socket.create_server((options.host, options.port))
@@ -56,11 +63,11 @@ def main() -> None:
         state = State(portfolio(options.loans), now, options.state)
     except Unusable as error:
         sys.exit(f"kiva_sandbox: {error}")
-    app = create_app(state, Tokens(Partner(), state.signing_key(), now))
+    app = create_app(state, Tokens(Partner(), state.signing_key(), now), switches_of(options))
     # uvicorn stops serving on these signals and then raises them again; by then there is nothing left to do.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    config = uvicorn.Config(app, timeout_graceful_shutdown=3)
+    config = serve_config(app)
     logging.getLogger("uvicorn.access").addFilter(_WithoutQuery())
     host, port = listener.getsockname()[:2]
     loans, _ = state.find_loans("", "", 0, 0)

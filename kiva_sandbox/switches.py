@@ -5,14 +5,16 @@ one request alone, by its header `Kiva-Sandbox: naming=camel, fault=503`.
 """
 
 import re
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping
-from typing import Annotated, Literal, get_args
+from functools import partial
+from threading import Lock
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 HEADER = "Kiva-Sandbox"
 Call = Literal["token", "loan_draft", "journals", "repayments", "loans", "config"]
-CALLS: tuple[Call, ...] = get_args(Call)
 
 
 class NoSuchSwitch(Exception):
@@ -22,7 +24,7 @@ class NoSuchSwitch(Exception):
 class Switches(BaseModel):
     """All switches, each at its default unless told otherwise. What is Kiva's likeliest behaviour is the default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     naming: Annotated[
         Literal["snake", "camel"],
@@ -77,7 +79,7 @@ class Switches(BaseModel):
     ] = "none"
     latency: Annotated[
         float, Field(ge=0, le=600, description="seconds between what was done and its answer, or the end without one")
-    ] = 0
+    ] = 0.0
     fault_on: Annotated[Literal["all", Call], Field(description="which call meets fault and latency")] = "all"
     fault_times: Annotated[
         Annotated[int, Field(ge=1)] | Literal["always"], Field(description="how many calls meet them, before both end")
@@ -89,12 +91,64 @@ class Switches(BaseModel):
         Raises:
             NoSuchSwitch: a name or a value does not exist; then none is changed.
         """
+        unknown = sorted(changes.keys() - Switches.model_fields)
+        if unknown:
+            raise NoSuchSwitch(f"there is no switch {unknown[0][:40]!a}; there are {', '.join(Switches.model_fields)}")
         try:
             return Switches.model_validate(
                 {**self.model_dump(), **{name: _number_or_same(value) for name, value in changes.items()}}
             )
         except ValidationError as error:
-            raise NoSuchSwitch("; ".join(sorted({_words(mistake["loc"][0]) for mistake in error.errors()}))) from None
+            wrong = sorted({str(mistake["loc"][0]) for mistake in error.errors()})
+            raise NoSuchSwitch("; ".join(f"{name} must be one of: {choices(name)}" for name in wrong)) from None
+
+
+DEFAULTS = Switches()
+
+
+class Switchboard:
+    """The switches of now: those of the start, until somebody changes them. Safe to use from several threads."""
+
+    def __init__(self, start: Switches) -> None:
+        self.start = start
+        self._now = start
+        self._lock = Lock()
+
+    @property
+    def now(self) -> Switches:
+        """All switches as they stand; `fault_times` is how many calls are still to meet them."""
+        with self._lock:
+            return self._now
+
+    def change(self, changes: Mapping[str, object]) -> Switches:
+        """Set some otherwise, for all calls from now on. Raises NoSuchSwitch; then none is changed."""
+        with self._lock:
+            self._now = self._now.but(changes)
+            return self._now
+
+    def reset(self) -> None:
+        """Go back to those of the start."""
+        with self._lock:
+            self._now = self.start
+
+    def for_call(self, call: Call | None, header: str) -> Switches:
+        """Those for one request, with what its `header` changes; one that is no call meets neither fault nor latency.
+
+        A call that meets a fault or latency of now, and not of its header, is one less of `fault_times`. What a header
+        says is about its own request, whatever `fault_on` of now is.
+
+        Raises:
+            NoSuchSwitch: the header names a switch or value that does not exist; then nothing is counted.
+        """
+        told = of_header(header)
+        with self._lock:
+            now = _meant_for(call, self._now)
+            own = _meant_for(call, now.but({"fault_on": "all", **told}))
+            of_now = {name for name, nothing in _NOTHING.items() if getattr(own, name) != nothing} - told.keys()
+            if of_now and isinstance(self._now.fault_times, int):
+                left = self._now.fault_times - 1
+                self._now = self._now.but({"fault_times": left} if left else {**_NOTHING, "fault_times": "always"})
+        return own
 
 
 def of_header(header: str) -> dict[str, str]:
@@ -108,27 +162,76 @@ def of_header(header: str) -> dict[str, str]:
     return switches
 
 
+class Number(NamedTuple):
+    """A number that a switch can be: from `least` to `most`, if there is a most; `whole` or with a fraction."""
+
+    least: int
+    most: int | None
+    whole: bool
+
+
+def words(name: str) -> list[str]:
+    """What a switch can be, without a number that it can be besides."""
+    return [str(value) for kind in _kinds(name) for value in kind.get("enum", [kind.get("const")]) if value is not None]
+
+
+def number(name: str) -> Number | None:
+    """The number that a switch can be, beside its words."""
+    for kind in _kinds(name):
+        if kind.get("type") in ("integer", "number") and "minimum" in kind:
+            return Number(kind["minimum"], kind.get("maximum"), kind["type"] == "integer")
+    return None
+
+
 def choices(name: str) -> str:
-    """What a switch can be, in words."""
+    """What a switch can be, in a line."""
+    bounds = number(name)
+    if not bounds:
+        return ", ".join(words(name))
+    most = "" if bounds.most is None else f" to {bounds.most}"
+    return ", ".join([f"a number from {bounds.least}{most}", *words(name)])
+
+
+def add_switch_options(parser: ArgumentParser) -> None:
+    """Give `parser` an option for every switch; a bad value is refused with what it can be."""
+    group = parser.add_argument_group(
+        "switches", "What it does from the start; all of it can be changed while it runs."
+    )
+    for name, field in Switches.model_fields.items():
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=partial(_option, name),
+            default=field.default,
+            metavar="VALUE",
+            help=f"{field.description}. Choices: {choices(name)} (default: {field.default})",
+        )
+
+
+def switches_of(options: Namespace) -> Switches:
+    """The switches that were said by those options."""
+    return DEFAULTS.but({name: getattr(options, name) for name in Switches.model_fields})
+
+
+def _option(name: str, text: str) -> object:
+    try:
+        return getattr(DEFAULTS.but({name: text}), name)
+    except NoSuchSwitch as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def _kinds(name: str) -> list[dict[str, Any]]:
     schema = Switches.model_json_schema()["properties"][name]
-    kinds = schema.get("anyOf", [schema])
-    words = []
-    for kind in kinds:
-        if "enum" in kind or "const" in kind:
-            words += [str(value) for value in kind.get("enum", [kind.get("const")])]
-        else:
-            bounds = "".join(
-                f" {word} {kind[bound]:g}" for bound, word in (("minimum", "from"), ("maximum", "to")) if bound in kind
-            )
-            words.append(f"a number{bounds}")
-    return ", ".join(words)
+    return cast("list[dict[str, Any]]", schema.get("anyOf", [schema]))
+
+
+_NOTHING = {"fault": "off", "latency": 0.0}
+
+
+def _meant_for(call: Call | None, switches: Switches) -> Switches:
+    return switches if call and switches.fault_on in ("all", call) else switches.but(_NOTHING)
 
 
 def _number_or_same(value: object) -> object:
-    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
-
-
-def _words(name: object) -> str:
-    if name not in Switches.model_fields:
-        return f"there is no switch {str(name)[:40]!r}; there are {', '.join(Switches.model_fields)}"
-    return f"{name} must be one of: {choices(str(name))}"
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
+        return value
+    return float(value) if "." in value else int(value)

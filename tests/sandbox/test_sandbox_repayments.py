@@ -109,3 +109,8 @@ def test_a_report_without_a_required_field_is_refused_whole(kiva, body, message)
     refused = kiva.post("repayments", body)
     assert (refused.status_code, refused.json()) == (400, {"code": "api.error", "message": message})
     assert kiva.seen("uploads")["total"] == 0
+
+
+def test_an_amount_beyond_all_numbers_is_refused_also_as_text(kiva, no_amount):
+    assert kiva.post("repayments", {"repayments": [row(amount=no_amount)]}).status_code == 400
+    assert kiva.seen("uploads")["total"] == 0
