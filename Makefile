@@ -44,7 +44,7 @@ test: setup ## run all tests: unit, functions, template, sandbox, faults in shor
 	@$(LOCALLY) $(PYTHON) -m pytest
 
 sam-local: setup ## every function in a container, with every file of events/ and by every route (needs Docker)
-	@$(LOCALLY) CONTAINERS=needed $(PYTHON) -m pytest --verbose tests/sam_local
+	@$(LOCALLY) CONTAINERS=needed $(PYTHON) -m pytest tests/sam_local
 
 faults: setup ## fail, kill, duplicate and race it in every way, in full, and print what was lost or doubled
 	@$(LOCALLY) FAULTS=whole $(PYTHON) -m pytest tests/faults

@@ -126,9 +126,14 @@ def _call(stack: Stack, function: str, file: Path) -> Reading:
     name = stack.physical_id(function)
     answer = stack.client("lambda").invoke(FunctionName=name, Payload=file.read_bytes())
     done = json.loads(answer["Payload"].read())
-    said = ", ".join(f"{what}: {value}" for what, value in done.items() if value) or "nothing comes again"
     # Lambda answers 200 for an exception too.
-    return Reading(_name(file), file.parent.name, 500 if "FunctionError" in answer else answer["StatusCode"], said)
+    status = 500 if "FunctionError" in answer else answer["StatusCode"]
+    return Reading(_name(file), file.parent.name, status, said(done))
+
+
+def said(answer: Mapping[str, Any]) -> str:
+    """What a function answers that no HTTP client called, in a few words."""
+    return ", ".join(f"{what}: {value}" for what, value in answer.items() if value) or "nothing comes again"
 
 
 # --- what became of it ----------------------------------------------------------------------------------------------

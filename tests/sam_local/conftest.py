@@ -34,9 +34,9 @@ def pytest_terminal_summary(terminalreporter, config):
     if not rows:
         return
     terminalreporter.section("sam local: what was answered")
-    terminalreporter.write_line(f"{'Function':<23}{'Event or request':<52}{'Answer':<33}{'Seconds':>9}")
+    terminalreporter.write_line(f"{'Function':<24}{'Event or request':<50}{'Answer':<37}{'Seconds':>9}")
     for function, event, answer, seconds in rows:
-        terminalreporter.write_line(f"{function:<23}{_cut(event, 50):<52}{_cut(answer, 31):<33}{seconds:>9.1f}")
+        terminalreporter.write_line(f"{function:<24}{_cut(event, 48):<50}{_cut(answer, 35):<37}{seconds:>9.1f}")
 
 
 def _cut(text, length):

@@ -66,7 +66,7 @@ def missing() -> str:
         try:
             docker("image", "inspect", IMAGE)
         except StackError:
-            docker("pull", "--quiet", IMAGE)
+            docker("pull", "--quiet", "--platform", "linux/amd64", IMAGE)
     except StackError as problem:
         return f"`sam local` needs a container engine and {IMAGE}. {problem}"
     return ""
