@@ -8,10 +8,10 @@ export SAM_CLI_TELEMETRY = 0
 LOCALLY = env -u AWS_PROFILE -u AWS_CA_BUNDLE -u PYTHONPATH
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down logs console screenshots credentials redrive test faults fuzz bench check build openapi sbom pins clean
+.PHONY: help setup demo up down logs console screenshots credentials redrive test sam-local faults fuzz bench check build openapi sbom pins clean
 
 help: ## show this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: ## install everything under .venvs/ (at once when it is all there)
 	@local/toolchain.sh setup
@@ -19,7 +19,7 @@ setup: ## install everything under .venvs/ (at once when it is all there)
 demo: setup ## submit every kind of event to an imitation of Kiva, on this machine, and show what became of each
 	@$(LOCALLY) $(PYTHON) -m local.demo
 
-up: setup ## start the same stack and keep it running to play with
+up: setup ## start the same stack and keep it running to play with [HOST=docker: containers reach it]
 	@$(LOCALLY) $(PYTHON) -m local.stack up $(if $(HOST),--host $(HOST))
 
 logs: setup ## follow what the functions of the running stack say
@@ -42,6 +42,9 @@ redrive: setup ## put dead letters of KIND=loan_draft|journal_update|repayment b
 
 test: setup ## run all tests: unit, functions, template, sandbox, faults in short, and end to end
 	@$(LOCALLY) $(PYTHON) -m pytest
+
+sam-local: setup ## every function in a container, with every file of events/ and by every route (needs Docker)
+	@$(LOCALLY) CONTAINERS=needed $(PYTHON) -m pytest tests/sam_local
 
 faults: setup ## fail, kill, duplicate and race it in every way, in full, and print what was lost or doubled
 	@$(LOCALLY) FAULTS=whole $(PYTHON) -m pytest tests/faults

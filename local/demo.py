@@ -46,7 +46,7 @@ def perform(stack: Stack, console: Console) -> Books:
     books = Books()
     events = {_name(file): json.loads(file.read_text()) for file in sorted(EVENTS.glob("api/*.json"))}
     _send_report(stack, books, "reports/repayments_two_columns.csv", "2026-09", by_queue=True)
-    _wait(stack, books, "September's report, two columns, by queue …", console)
+    wait(stack, books, "September's report, two columns, by queue …", console)
     deploy(stack, {"CsvColumns": "3"})
     with step("Submitting events/ and October's report"):
         for file in sorted(EVENTS.glob("sqs/*.json")):
@@ -55,15 +55,14 @@ def perform(stack: Stack, console: Console) -> Books:
             if event["path"].removeprefix("/") in KINDS:
                 _post(stack, books, name, event["path"], event["body"], event["headers"])
         _send_report(stack, books, "reports/repayments_three_columns.csv", "2026-10", by_queue=False)
-    _wait(stack, books, "events/ and October's report, three columns …", console)
+    wait(stack, books, "events/ and October's report, three columns …", console)
     for name, event in events.items():
         if event["path"].removeprefix("/") not in KINDS:
             books.readings.append(_ask(stack, name, event))
     books.readings.append(_call(stack, "HousekeepingFunction", EVENTS / "schedule" / "housekeeping.json"))
+    books.readings.append(_call(stack, "OutcomesFunction", EVENTS / "schedule" / "digest.json"))
     books.readings.append(_call(stack, "OutcomesFunction", EVENTS / "stream" / "ledger.json"))
-    # Everything has ended; whatever turns up now is one too many.
-    _note(stack, books, State)
-    _look_into_the_sandbox(stack, books)
+    close(stack, books)
     return books
 
 
@@ -127,15 +126,20 @@ def _call(stack: Stack, function: str, file: Path) -> Reading:
     name = stack.physical_id(function)
     answer = stack.client("lambda").invoke(FunctionName=name, Payload=file.read_bytes())
     done = json.loads(answer["Payload"].read())
-    said = ", ".join(f"{what}: {value}" for what, value in done.items() if value) or "nothing comes again"
     # Lambda answers 200 for an exception too.
-    return Reading(_name(file), file.parent.name, 500 if "FunctionError" in answer else answer["StatusCode"], said)
+    status = 500 if "FunctionError" in answer else answer["StatusCode"]
+    return Reading(_name(file), file.parent.name, status, said(done))
+
+
+def said(answer: Mapping[str, Any]) -> str:
+    """What a function answers that no HTTP client called, in a few words."""
+    return ", ".join(f"{what}: {value}" for what, value in answer.items() if value) or "nothing comes again"
 
 
 # --- what became of it ----------------------------------------------------------------------------------------------
 
 
-def _wait(stack: Stack, books: Books, what: str, console: Console) -> None:
+def wait(stack: Stack, books: Books, what: str, console: Console) -> None:
     """Wait until every message has ended, and note how."""
     pending = [message for message in books.messages if message.missing]
     total = sum(message.missing for message in pending)
@@ -151,6 +155,17 @@ def _wait(stack: Stack, books: Books, what: str, console: Console) -> None:
             progress.update(bar, completed=total - sum(message.missing for message in pending))
             if pending and time.monotonic() > deadline:
                 raise StackError("\n".join(_out_of_time(stack, pending)))
+
+
+def close(stack: Stack, books: Books) -> None:
+    """Note what the relay and Kiva have in the end. Everything has ended: whatever turns up now is one too many."""
+    _note(stack, books, State)
+    drafts, journals, uploads = (
+        stack.ask_sandbox("GET", view).json()["data"] for view in ("drafts", "journals", "uploads")
+    )
+    books.at_kiva = at_kiva(drafts, journals, uploads)
+    counters = stack.ask_sandbox("GET", "counters").json()
+    books.token_requests, books.calls = counters["token_requests"], counters["calls"]
 
 
 def _out_of_time(stack: Stack, pending: Sequence[Message]) -> Iterator[str]:
@@ -204,15 +219,6 @@ def _dead_letters(stack: Stack, kind: str) -> Iterator[tuple[str, str]]:
         for letter in letters:
             yield letter["Body"], letter.get("MessageAttributes", {}).get("Reason", {}).get("StringValue", "none given")
             sqs.delete_message(QueueUrl=queue, ReceiptHandle=letter["ReceiptHandle"])
-
-
-def _look_into_the_sandbox(stack: Stack, books: Books) -> None:
-    drafts, journals, uploads = (
-        stack.ask_sandbox("GET", view).json()["data"] for view in ("drafts", "journals", "uploads")
-    )
-    books.at_kiva = at_kiva(drafts, journals, uploads)
-    counters = stack.ask_sandbox("GET", "counters").json()
-    books.token_requests, books.calls = counters["token_requests"], counters["calls"]
 
 
 def main() -> int:

@@ -16,38 +16,46 @@ from pathlib import Path
 from typing import Final
 
 STOP_SECONDS: Final = 10.0
+LOOPBACK: Final = "127.0.0.1"
 
 
 class StackError(Exception):
     """The local stack cannot go on. The message says what happened and what to do about it."""
 
 
-def free_port(preferred: int, *, insisted: int | None, option: str) -> int:
-    """Choose a TCP port on 127.0.0.1: the one insisted on, else the preferred one if it is free, else any free one.
+def free_port(preferred: int, *, insisted: int | None, option: str, host: str = LOOPBACK) -> int:
+    """Choose a TCP port of an address: the one insisted on, else the preferred one if it is free, else any free one.
 
     Raises:
-        StackError: The port insisted on is taken; `option` is how another one is chosen.
+        StackError: The port insisted on is taken; `option` is how another one is chosen. Or the address is not ours.
     """
+    if not belongs_to_this_machine(host):
+        raise StackError(f"{host} is no address of this machine, so nothing can listen there. Choose another host.")
     if insisted is not None:
-        if not _is_free(insisted):
+        if not _is_free(host, insisted):
             raise StackError(
                 f"Port {insisted} is taken by another program. Stop that program, or choose another port with {option}."
             )
         return insisted
-    if _is_free(preferred):
+    if _is_free(host, preferred):
         return preferred
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((host, 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _is_free(port: int) -> bool:
+def belongs_to_this_machine(host: str) -> bool:
+    """Tell whether one can listen at an address."""
+    return _is_free(host, 0)
+
+
+def _is_free(host: str, port: int) -> bool:
     with socket.socket() as probe:
         # As servers do: what a connection that just closed still holds does not count as taken.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError:
             return False
         return True

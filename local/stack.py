@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, NoReturn, TextIO
+from urllib.parse import urlsplit
 
 import boto3
 import requests
@@ -34,15 +35,14 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 
 from cli.stacks import KINDS
-from local import processes
-from local.processes import StackError, free_port
+from local import containers, processes
+from local.processes import LOOPBACK, StackError, free_port
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 VENVS: Final = ROOT / ".venvs"
 STATE: Final = ROOT / ".local" / "stack"
 REGION: Final = "us-east-1"
 START_SECONDS: Final = 30.0
-LOOPBACK: Final = "127.0.0.1"
 LOANS: Final = 1500
 """Loans in the imitation of Kiva: as many as the reports in events/ know."""
 SANDBOX_CREDENTIALS: Final = {"client_id": "sandbox-client", "client_secret": "s3cr&t+/="}
@@ -119,7 +119,7 @@ def up(
         port: Port of the embedded AWS; by default 4566 or, if that is taken, any free one.
         sandbox_port: Port of the imitation of Kiva; by default 8080 or any free one.
         parameters: Template parameters that differ from samconfig.toml's `local` section.
-        host: This machine's address to listen at. Containers on Linux reach that of their bridge, not the loopback.
+        host: This machine's address to listen at; `containers.address()` is the one that containers reach.
 
     Raises:
         StackError: It could not be done. Then, as on an interruption, everything that was started is stopped again.
@@ -169,6 +169,7 @@ def running(
     parameters: Mapping[str, str] | None = None,
     port: int | None = None,
     sandbox_port: int | None = None,
+    host: str = LOOPBACK,
 ) -> Iterator[Stack]:
     """Keep a stack for the length of a block; for programs that must leave nothing behind, however they end.
 
@@ -176,7 +177,7 @@ def running(
     """
     with _alone(state), _stopped_by_signals():
         _down(state)
-        stack = _up(state, port, sandbox_port, parameters or {})
+        stack = _up(state, port, sandbox_port, parameters or {}, host)
         try:
             yield stack
         finally:
@@ -246,13 +247,11 @@ def _stopped_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _up(
-    state: Path, port: int | None, sandbox_port: int | None, parameters: Mapping[str, str], host: str = LOOPBACK
-) -> Stack:
+def _up(state: Path, port: int | None, sandbox_port: int | None, parameters: Mapping[str, str], host: str) -> Stack:
     if _down(state):
         print("What an earlier run left behind was stopped and removed.")
-    aws_port = free_port(4566, insisted=port, option="--port")
-    kiva_port = free_port(8080, insisted=sandbox_port, option="--sandbox-port")
+    aws_port = free_port(4566, insisted=port, option="--port", host=host)
+    kiva_port = free_port(8080, insisted=sandbox_port, option="--sandbox-port", host=host)
     endpoint, sandbox = f"http://{host}:{aws_port}", f"http://{host}:{kiva_port}"
     try:
         state.mkdir(parents=True, exist_ok=True)
@@ -274,6 +273,7 @@ def _up(
         _down(state)
         raise
     (state / "env.json").write_text(json.dumps(_variables_for_containers(stack), indent=2))
+    (state / "aws.sh").write_text(_account_for_shells(stack))
     # Written last: its presence is what tells a complete stack from a half-finished one.
     _keep(stack)
     return stack
@@ -387,6 +387,7 @@ def _adapt(build: Path) -> None:
 
 def _deploy(state: Path, endpoint: str, sandbox: str, parameters: Mapping[str, str]) -> None:
     section = _samconfig()
+    aws = urlsplit(endpoint).hostname or ""
     overrides = _overrides(section.get("parameter_overrides", [])) | {
         "AwsEndpointUrl": endpoint,
         "KivaTokenUrl": f"{sandbox}/oauth/token",
@@ -405,7 +406,7 @@ def _deploy(state: Path, endpoint: str, sandbox: str, parameters: Mapping[str, s
         "--no-fail-on-empty-changeset",
         "--parameter-overrides",
         *(f"{key}={value}" for key, value in overrides.items()),
-        environment=_ROOT_USER | {"AWS_ENDPOINT_URL": endpoint},
+        environment=_ROOT_USER | {"AWS_ENDPOINT_URL": endpoint, "NO_PROXY": aws, "no_proxy": aws},
     )
 
 
@@ -450,6 +451,13 @@ def _variables_for_containers(stack: Stack) -> dict[str, dict[str, str]]:
         for logical_id, resource in functions.items()
         if resource["Type"] == "AWS::Serverless::Function"
     }
+
+
+def _account_for_shells(stack: Stack) -> str:
+    """What a shell reads in to be the owner of the embedded AWS, and nobody else's guest meanwhile."""
+    variables = _ROOT_USER | {"AWS_ENDPOINT_URL": stack.endpoint}
+    exports = " ".join(f"{name}={value}" for name, value in variables.items())
+    return f"unset AWS_PROFILE AWS_SESSION_TOKEN AWS_CA_BUNDLE\nexport {exports}\n"
 
 
 def client_of(endpoint: str, service: str) -> Any:
@@ -517,9 +525,11 @@ def _print_urls(stack: Stack) -> None:
     rows |= {f"queue {kind}": url for kind, url in stack.queues.items()}
     for label, url in rows.items():
         print(f"  {label:<22} {url}")
+    state = os.path.relpath(stack.state)
     print(
         "\n  make logs   what the functions say\n  make down   stop everything and remove it"
-        "\n  sam local invoke … --config-env local --env-vars .local/stack/env.json   one of them in a container"
+        f"\n  . {state}/aws.sh   this shell is the owner of this AWS, for `aws` and `sam`"
+        f"\n  sam local invoke … --config-env local --env-vars {state}/env.json   one of them in a container"
     )
 
 
@@ -530,7 +540,11 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     start = commands.add_parser("up", help="build, deploy and keep running")
     start.add_argument("--port", type=int, help="port of the embedded AWS (default: 4566, or a free one)")
-    start.add_argument("--host", default=LOOPBACK, help="address of this machine to listen at (default: %(default)s)")
+    start.add_argument(
+        "--host",
+        default=LOOPBACK,
+        help="address of this machine to listen at; `docker`: the one that containers reach (default: %(default)s)",
+    )
     start.add_argument("--sandbox-port", type=int, help="port of the imitation of Kiva (default: 8080, or a free one)")
     commands.add_parser("status", help="show where everything answers")
     commands.add_parser("logs", help="follow what the functions log, until Ctrl-C")
@@ -541,7 +555,8 @@ def main() -> int:
         with _stopped_by_signals():
             if chosen.command == "up":
                 ports = {"port": chosen.port, "sandbox_port": chosen.sandbox_port}
-                _print_urls(up(state=state, host=chosen.host, **ports))
+                host = containers.address() if chosen.host == "docker" else chosen.host
+                _print_urls(up(state=state, host=host, **ports))
             elif chosen.command == "down":
                 print("Stopped." if down(state) else "Nothing was running.")
             elif stack := attach(state):
