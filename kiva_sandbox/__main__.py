@@ -14,6 +14,7 @@ import uvicorn
 from kiva_sandbox import certificate
 from kiva_sandbox.app import create_app
 from kiva_sandbox.data import Partner, portfolio
+from kiva_sandbox.serving import serve_config
 from kiva_sandbox.state import State
 from kiva_sandbox.tokens import AUDIENCES, Tokens, new_signing_key
 
@@ -28,7 +29,7 @@ def main() -> None:
     # uvicorn stops serving on these signals and then raises them again; by then there is nothing left to do.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    config = uvicorn.Config(app, timeout_graceful_shutdown=3, ssl_certfile=server_certificate)
+    config = serve_config(app, ssl_certfile=server_certificate)
     logging.getLogger("uvicorn.access").addFilter(_WithoutQuery())
     host, port = listener.getsockname()[:2]
     print(_greeting(f"{'https' if options.tls else 'http'}://{host}:{port}", options.loans, partner), flush=True)
