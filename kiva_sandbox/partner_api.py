@@ -9,6 +9,17 @@ from pydantic import BaseModel, ValidationError
 
 from kiva_sandbox.bodies import Draft, Journals, Repayments
 from kiva_sandbox.data import CONFIG
+from kiva_sandbox.description import (
+    CHOICES,
+    JOURNALS,
+    LOAN_DRAFT,
+    LOANS,
+    REPAYMENTS,
+    STATUSES,
+    TOKEN,
+    ConfigName,
+    PartnerId,
+)
 from kiva_sandbox.tokens import OAuthError
 from kiva_sandbox.web import (
     Answer,
@@ -32,7 +43,7 @@ class _Allowed:
 
     scope: str | None = None
 
-    async def __call__(self, request: Request, partner_id: str, tokens: TokensOfPartner) -> None:
+    async def __call__(self, request: Request, partner_id: PartnerId, tokens: TokensOfPartner) -> None:
         grant = tokens.check(request.headers.get("Authorization", ""))
         if partner_id != grant.partner_id:
             raise OAuthError(403, "access_denied", "The token was issued to another partner")
@@ -40,7 +51,7 @@ class _Allowed:
             raise OAuthError(403, "insufficient_scope", "Insufficient scope for this resource", scope=self.scope)
 
 
-@authorisation.post("/oauth/token")
+@authorisation.post("/oauth/token", **TOKEN)
 async def token(request: Request, tokens: TokensOfPartner) -> Answer:
     """Issue a token for the credentials in the form; nothing is read from the query or from Basic authentication."""
     form: dict[str, str] = {}
@@ -49,7 +60,7 @@ async def token(request: Request, tokens: TokensOfPartner) -> Answer:
     return Answer(tokens.issue(form), headers={"Cache-Control": "no-store"})
 
 
-@partner.post("/loan_draft", dependencies=[Depends(_Allowed("create:loan_draft"))])
+@partner.post("/loan_draft", dependencies=[Depends(_Allowed("create:loan_draft"))], **LOAN_DRAFT)
 async def loan_draft(body: JsonBody, state: KeptState) -> Answer:
     """Keep a draft, with whatever is wrong with it: people see that in PA2."""
     draft = _read(Draft, body)
@@ -60,8 +71,8 @@ async def loan_draft(body: JsonBody, state: KeptState) -> Answer:
 
 
 # Kiva's own sample posts a bare list to `partners`, its documentation a wrapper to `partner`: both are taken.
-@partners.post("/journals", dependencies=[Depends(_Allowed("create:journal_update"))])
-@partner.post("/journals", dependencies=[Depends(_Allowed("create:journal_update"))])
+@partners.post("/journals", dependencies=[Depends(_Allowed("create:journal_update"))], include_in_schema=False)
+@partner.post("/journals", dependencies=[Depends(_Allowed("create:journal_update"))], **JOURNALS)
 async def journals(request: Request, body: JsonBody, state: KeptState) -> Answer:
     """Archive journals until a person confirms them; where, says an address of this very sandbox."""
     wrapper = {"journals": body} if isinstance(body, list) else body
@@ -72,7 +83,7 @@ async def journals(request: Request, body: JsonBody, state: KeptState) -> Answer
     return _success(f"{len(received)} journal(s) archived", archive_id=archive_id, confirm_url=str(confirm_url))
 
 
-@partner.post("/repayments", dependencies=[Depends(_Allowed("create:repayment"))])
+@partner.post("/repayments", dependencies=[Depends(_Allowed("create:repayment"))], **REPAYMENTS)
 async def repayments(body: JsonBody, state: KeptState) -> Answer:
     """Make an upload of a repayment report; what is wrong with its rows stands in the answer."""
     upload = state.add_upload(_read(Repayments, body))
@@ -81,21 +92,21 @@ async def repayments(body: JsonBody, state: KeptState) -> Answer:
     )
 
 
-@partner.get("/loans", dependencies=[Depends(_Allowed("read:loans"))])
+@partner.get("/loans", dependencies=[Depends(_Allowed("read:loans"))], **LOANS)
 async def loans(
     state: KeptState,
-    query: str = "",
-    status: str = "",
-    offset: Annotated[int, Query(ge=0)] = 0,
-    limit: Annotated[int, Query(ge=0)] = 20,
+    query: Annotated[str, Query(description="Part of a name, or a whole loan, client or Kiva id.")] = "",
+    status: Annotated[str, Query(description=STATUSES)] = "",
+    offset: Annotated[int, Query(ge=0, description="How many that match to leave out first.")] = 0,
+    limit: Annotated[int, Query(ge=0, description="How many at most; Kiva asks for 300 at most.")] = 20,
 ) -> Answer:
     """Find loans; `total_records` counts all that match, `data` is one page of them."""
     total, page = state.find_loans(query, status, offset, limit)
     return Answer({"total_records": total, "data": page})
 
 
-@partner.get("/config/{name}", dependencies=[Depends(_Allowed())])
-async def config(name: str, state: KeptState) -> Answer:
+@partner.get("/config/{name}", dependencies=[Depends(_Allowed())], **CHOICES)
+async def config(name: ConfigName, state: KeptState) -> Answer:
     """List what the partner can choose from. Kiva publishes no scope for it, so any valid token will do."""
     if name not in CONFIG:
         raise no_such_route()
