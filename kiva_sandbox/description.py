@@ -436,6 +436,8 @@ def document(routes: Sequence[BaseRoute], today: date) -> dict[str, Any]:
     paths, components = described["paths"], described["components"]
     for operation in (operation for path in paths.values() for operation in path.values()):
         operation["responses"].pop("422", None)  # FastAPI's own refusal of a query; ours is a 400
+        if _OURS in operation["tags"]:
+            operation["summary"] = operation.pop("description")
     drafts = {"An individual": _individual(today), "A group": _group(today)}
     for path, method, media_type, model, examples in (
         ("/oauth/token", "post", "application/x-www-form-urlencoded", TokenRequest, {}),
