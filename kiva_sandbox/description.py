@@ -417,6 +417,7 @@ UNKNOWN: dict[int | str, dict[str, Any]] = {404: _answer("There is no such thing
 NOT_PUBLISHABLE: dict[int | str, dict[str, Any]] = {
     409: _answer("It lacks what makes a loan, or is published already.", SpringError)
 }
+NO_NUMBER: dict[int | str, dict[str, Any]] = {400: _answer("The id is no number.", SpringError)}
 BAD_SWITCHES: dict[int | str, dict[str, Any]] = {
     400: _answer("It is no JSON object, or names a switch that does not exist.", SpringError | SwitchRefusal),
     415: _NO_JSON,

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, HTTPException
 
-from kiva_sandbox.description import BAD_SWITCHES, NOT_PUBLISHABLE, UNKNOWN
+from kiva_sandbox.description import BAD_SWITCHES, NO_NUMBER, NOT_PUBLISHABLE, UNKNOWN
 from kiva_sandbox.state import NotPublishable
 from kiva_sandbox.switches import Switches, choices
 from kiva_sandbox.web import Answer, Board, JsonBody, KeptState, sent_from_here
@@ -91,7 +91,7 @@ async def confirm(archive_id: str, state: KeptState) -> Answer:
         raise HTTPException(404, "No archive has this id") from None
 
 
-@inspection.post("/uploads/{upload_id}/finalise", responses=UNKNOWN)
+@inspection.post("/uploads/{upload_id}/finalise", responses={**NO_NUMBER, **UNKNOWN})
 async def finalise(upload_id: int, state: KeptState) -> Answer:
     """Finalise an upload as a person would after reviewing it, and show it."""
     try:
