@@ -57,7 +57,7 @@ _SWITCHES = {
     "examples": {
         "None": {"value": ""},
         "Names of the answer as in Kiva's Swagger": {"value": "naming=camel"},
-        "An answer that is lost": {"value": "fault=504"},
+        "Too many calls": {"value": "fault=429, retry_after=5"},
     },
 }
 
