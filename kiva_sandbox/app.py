@@ -10,14 +10,12 @@ from kiva_sandbox.partner_api import authorisation, partner, partners
 from kiva_sandbox.screens import create_screens
 from kiva_sandbox.state import State
 from kiva_sandbox.swagger import swagger
-from kiva_sandbox.switches import Switchboard, Switches
+from kiva_sandbox.switches import DEFAULTS, Switchboard, Switches
 from kiva_sandbox.tokens import Tokens
 from kiva_sandbox.web import add_refusals
 
-_DEFAULTS = Switches()
 
-
-def create_app(state: State, tokens: Tokens, switches: Switches = _DEFAULTS) -> FastAPI:
+def create_app(state: State, tokens: Tokens, switches: Switches = DEFAULTS) -> FastAPI:
     """Build the application: what it receives goes into `state`, whom it lets in is up to `tokens`.
 
     It starts with `switches`. Serve it with `serve_config`, or its fault `lost` is an error and not a lost answer.

@@ -4,9 +4,21 @@ What is said of the fields stands in the OpenAPI document too. It is from Kiva's
 (github.com/kiva/fps-sdk); where these are silent, from how PA2 asks for the same thing.
 """
 
+import math
 from decimal import Decimal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _finite(amount: Decimal) -> Decimal:
+    # As text it escapes what JSON allows a number to be; a sum with it would overflow, and JSON could not show it.
+    if not math.isfinite(float(amount)):
+        raise ValueError("not a finite number")
+    return amount
+
+
+Amount = Annotated[Decimal, AfterValidator(_finite)]
 
 
 class _Body(BaseModel):
@@ -27,7 +39,7 @@ class Entrep(_Body):
     """In any script."""
     gender: str | None = None
     """`female`, `male` or `unknown`; Kiva publishes no list."""
-    amount: Decimal | None = None
+    amount: Amount | None = None
     """What this borrower asks for, as principal, in `currency`; more than zero."""
 
 
@@ -36,9 +48,9 @@ class Instalment(_Body):
 
     date: str | None = None
     """`YYYY-MM-DD`; later than the one before."""
-    principal: Decimal | None = None
+    principal: Amount | None = None
     """In the loan's currency. All of them together are the amount of the borrowers."""
-    interest: Decimal | None = None
+    interest: Amount | None = None
     """In the loan's currency, as planned."""
 
 
@@ -145,7 +157,7 @@ class Repayment(_Body):
     """The partner's own id of the loan, the `internal_loan_id` of `GET loans`; for a group that of the group."""
     client_id: str | None = None
     """Needed by partners whose CSV upload format in PA2 has three columns."""
-    amount: Decimal
+    amount: Amount
     """In the loan's currency. By the partner's setting at Kiva: the principal repaid to date, or outstanding."""
 
 

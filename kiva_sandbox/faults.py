@@ -13,7 +13,7 @@ from kiva_sandbox.state import State
 from kiva_sandbox.switches import HEADER, Call, NoSuchSwitch, Switchboard, Switches
 from kiva_sandbox.web import bad_switch, springs
 
-_API = re.compile(r"/oauth/token|/v3/partners?/.*")
+_API = re.compile(r"/oauth/token|/v3/partners?/.*", re.DOTALL)
 _CALL = re.compile(
     r"POST /oauth/(token)|POST /v3/partner/[^/]+/(loan_draft|repayments)|POST /v3/partners?/[^/]+/(journals)"
     r"|GET /v3/partner/[^/]+/(loans)|GET /v3/partner/[^/]+/(config)/[^/]+"
@@ -56,10 +56,7 @@ class Faults:
             return
         if instead is None:
             instead = _after(await _answer(self._app, scope, receive), switches)
-        try:
-            await _wait(switches.latency, receive)
-        except asyncio.CancelledError:
-            instead = None  # the server has been told to stop, and waits for nobody any more
+        await _wait(switches.latency, receive)
         if instead is None:
             await _hang_up(request)
         else:

@@ -102,6 +102,9 @@ class Switches(BaseModel):
             raise NoSuchSwitch("; ".join(f"{name} must be one of: {choices(name)}" for name in wrong)) from None
 
 
+DEFAULTS = Switches()
+
+
 class Switchboard:
     """The switches of now: those of the start, until somebody changes them. Safe to use from several threads."""
 

@@ -26,6 +26,10 @@ class Answer(JSONResponse):
 class ApiError(Exception):
     """The request was read, and the Partner API will not have it."""
 
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
 
 def no_such_route() -> HTTPException:
     """The refusal of a path that nothing answers."""
@@ -106,7 +110,7 @@ def add_refusals(app: FastAPI) -> None:
 
     @app.exception_handler(ApiError)
     async def not_accepted(_: Request, error: ApiError) -> Answer:
-        return Answer({"code": "api.error", "message": str(error)}, 400)
+        return Answer({"code": "api.error", "message": str(error)}, error.status)
 
     @app.exception_handler(NoSuchSwitch)
     async def not_switched(_: Request, error: NoSuchSwitch) -> Answer:

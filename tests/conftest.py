@@ -124,9 +124,9 @@ def serve():
     """Serves an application on a port of its own until the test is over; gives its address."""
     running = []
 
-    def start(app):
+    def start(app, config=uvicorn.Config):
         listener = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+        server = uvicorn.Server(config(app, log_level="warning", timeout_graceful_shutdown=1))
         thread = Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         running.append((server, thread, listener))
