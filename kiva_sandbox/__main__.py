@@ -5,6 +5,7 @@ import logging
 import signal
 import socket
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import override
@@ -15,25 +16,29 @@ from kiva_sandbox import certificate
 from kiva_sandbox.app import create_app
 from kiva_sandbox.data import Partner, portfolio
 from kiva_sandbox.serving import serve_config
-from kiva_sandbox.state import State
-from kiva_sandbox.tokens import AUDIENCES, Tokens, new_signing_key
+from kiva_sandbox.state import State, Unusable
+from kiva_sandbox.tokens import AUDIENCES, Tokens
 
 
 def main() -> None:
-    """Serve until told to stop. Exits 1 with one line when the address or a folder cannot be had."""
+    """Serve until told to stop. Exits 1 with one line when the address, a folder or a file cannot be had."""
     options = _options().parse_args()
     partner = Partner()
     listener = _listener(options.host, options.port)
     server_certificate = options.tls and _certificate(options.tls, options.host)
-    app = create_app(State(portfolio(options.loans), _now), Tokens(partner, new_signing_key(), _now))
+    state = _state(options.loans, options.state)
+    app = create_app(state, Tokens(partner, state.signing_key(), _now))
     # uvicorn stops serving on these signals and then raises them again; by then there is nothing left to do.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     config = serve_config(app, ssl_certfile=server_certificate)
     logging.getLogger("uvicorn.access").addFilter(_WithoutQuery())
     host, port = listener.getsockname()[:2]
-    print(_greeting(f"{'https' if options.tls else 'http'}://{host}:{port}", options.loans, partner), flush=True)
-    uvicorn.Server(config).run(sockets=[listener])
+    loans, _ = state.find_loans("", "", 0, 0)
+    has = f"{loans} loans, kept in {options.state}," if options.state else f"{loans} loans"
+    print(_greeting(f"{'https' if options.tls else 'http'}://{host}:{port}", has, partner), flush=True)
+    with closing(state):
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 def _options() -> argparse.ArgumentParser:
@@ -43,7 +48,15 @@ def _options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--port", type=int, default=8080, help="where to listen (default: 8080); 0 takes any free port")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    parser.add_argument("--loans", type=int, default=500, help="size of the portfolio (default: 500)")
+    parser.add_argument(
+        "--loans", type=int, default=500, help="size of the portfolio, of a state that is new (default: 500)"
+    )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="FILE",
+        help="keep everything in this SQLite file, and go on from it when it exists (default: in memory)",
+    )
     parser.add_argument(
         "--tls",
         type=Path,
@@ -53,10 +66,10 @@ def _options() -> argparse.ArgumentParser:
     return parser
 
 
-def _greeting(address: str, loans: int, partner: Partner) -> str:
+def _greeting(address: str, has: str, partner: Partner) -> str:
     """What a person needs to call it. Its first line ends in the address, for programs that wait for it."""
     return f"""\
-Kiva sandbox with {loans} loans on {address}
+Kiva sandbox with {has} on {address}
 
   Token    POST {address}/oauth/token
            grant_type     client_credentials
@@ -81,6 +94,13 @@ def _certificate(folder: Path, host: str) -> Path:
         return certificate.kept_in(folder, host, _now())
     except (OSError, ValueError) as error:
         sys.exit(f"kiva-sandbox: cannot keep a certificate for {host} in {folder} ({error}); choose another --tls")
+
+
+def _state(loans: int, file: Path | None) -> State:
+    try:
+        return State(portfolio(loans), _now, file)
+    except Unusable as error:
+        sys.exit(f"kiva-sandbox: {error}")
 
 
 def _now() -> datetime:

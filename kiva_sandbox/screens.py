@@ -69,13 +69,11 @@ async def look() -> FileResponse:
 async def overview(state: KeptState) -> HTMLResponse:
     """Show what waits for a person, and what has come in since the start."""
     token_requests, calls = state.counters()
-    archives = {kept["archive_id"]: kept["confirmed"] for kept in state.journals()}
+    loans, _ = state.find_loans("", "", 0, 0)
     return _page(
         "overview.html",
-        drafts=[kept["published"] for kept in state.drafts()],
-        archives=list(archives.values()),
-        uploads=[upload["finalised"] for upload in state.uploads()],
-        loans=len(state.loans()),
+        waiting=state.waiting(),
+        loans=loans,
         token_requests=token_requests,
         calls=calls,
     )
@@ -117,11 +115,11 @@ async def archives(state: KeptState, page: PageNumber = 1) -> HTMLResponse:
 @screens.get("/journals/confirm/{archive_id}")
 async def archive(archive_id: str, state: KeptState, page: PageNumber = 1) -> HTMLResponse:
     """Show what `confirm_url` leads to: the journals of an archive, to be reviewed and confirmed as a whole."""
-    found = [kept for kept in state.journals() if kept["archive_id"] == archive_id]
+    found = state.archive(archive_id)
     if not found:
         raise _no("archive", archive_id)
-    known = {loan["internal_loan_id"]: loan["kiva_id"] for loan in state.loans()}
     shown = _Shown.of([Journal.model_validate(kept["journal"]) for kept in found], page)
+    known = state.kiva_ids([journal.internal_loan_id for journal in shown.items])
     return _page("archive.html", shown=shown, first=found[0], known=known)
 
 
@@ -144,7 +142,7 @@ async def uploads(state: KeptState, page: PageNumber = 1) -> HTMLResponse:
 @screens.get("/repayments/{upload_id}")
 async def upload(upload_id: int, state: KeptState, page: PageNumber = 1) -> HTMLResponse:
     """Show the rows of an upload, those with a problem first."""
-    found = next((each for each in state.uploads() if each["upload_id"] == upload_id), None)
+    found = state.upload(upload_id)
     if not found:
         raise _no("upload", upload_id)
     # Kiva names the loan that a problem is about, and not the row.
@@ -210,17 +208,17 @@ def _read(kept: DraftKept) -> Draft:
 
 
 def _draft(uuid: str, state: State, status: int = 200, problem: str = "") -> HTMLResponse:
-    kept = next((each for each in state.drafts() if each["loan_draft_uuid"] == uuid), None)
+    kept = state.draft(uuid)
     if not kept:
         raise _no("draft", uuid)
-    loan = next((each for each in state.loans() if each["uuid"] == uuid), None)
+    loan = state.loan(uuid)
     read = _read(kept)
     photo = read.image_encoded if is_image(read.image_encoded or "") else None
     return _page("draft.html", status, kept=kept, draft=read, photo=photo, loan=loan, problem=problem)
 
 
 def _no(thing: str, of: object) -> HTTPException:
-    words = f"The imitation has no {thing} {of}. It keeps them in memory, so one that was started anew has none."
+    words = f"The imitation has no {thing} {of}. One that was started anew without a file of its state has none."
     return HTTPException(404, words)
 
 

@@ -1,5 +1,6 @@
 """The imitation of PA2 in a browser: what Kiva sees, and what a person does about it, by clicking."""
 
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -37,11 +38,11 @@ def signing_key():
 @pytest.fixture
 def state():
     """What one of each kind has left, each with something wrong."""
-    state = State(portfolio(1500), now)
-    state.add_draft(DRAFT, Draft.model_validate(DRAFT))
-    state.add_journals(JOURNALS)
-    state.add_upload(Repayments.model_validate(REPAYMENTS))
-    return state
+    with closing(State(portfolio(1500), now)) as state:
+        state.add_draft(DRAFT, Draft.model_validate(DRAFT))
+        state.add_journals(JOURNALS)
+        state.add_upload(Repayments.model_validate(REPAYMENTS))
+        yield state
 
 
 @pytest.fixture

@@ -2,34 +2,16 @@
 
 import signal
 import socket
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx2
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
-
-def start(*options):
-    return subprocess.Popen(  # noqa: S603 - our own module, with the options of the test
-        [sys.executable, "-m", "kiva_sandbox", *options],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
 
 @pytest.fixture
-def process():
-    running = start("--port", "0", "--loans", "3")
-    yield running
-    running.kill()
-    running.communicate()
+def process(start):
+    return start("--port", "0", "--loans", "3")
 
 
 def test_a_draft_goes_through_the_real_server_which_logs_paths_only_and_stops_when_told(process, form, individual):
@@ -71,7 +53,7 @@ def test_told_to_stop_it_waits_for_no_latency_and_logs_no_traceback(process, for
     assert "Traceback" not in errors
 
 
-def test_a_port_that_is_taken_is_one_clear_line_and_exit_1():
+def test_a_port_that_is_taken_is_one_clear_line_and_exit_1(start):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         late = start("--port", str(port))
