@@ -17,6 +17,7 @@ from kiva_sandbox.app import create_app
 from kiva_sandbox.data import Partner, portfolio
 from kiva_sandbox.serving import serve_config
 from kiva_sandbox.state import State, Unusable
+from kiva_sandbox.switches import add_switch_options, switches_of
 from kiva_sandbox.tokens import AUDIENCES, Tokens
 
 
@@ -27,7 +28,7 @@ def main() -> None:
     listener = _listener(options.host, options.port)
     server_certificate = options.tls and _certificate(options.tls, options.host)
     state = _state(options.loans, options.state)
-    app = create_app(state, Tokens(partner, state.signing_key(), _now))
+    app = create_app(state, Tokens(partner, state.signing_key(), _now), switches_of(options))
     # uvicorn stops serving on these signals and then raises them again; by then there is nothing left to do.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
@@ -44,6 +45,7 @@ def main() -> None:
 def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kiva-sandbox",
+        usage="%(prog)s [options]",
         description="A local imitation of Kiva's Partner API, and of what people do in PA2. It needs no network.",
     )
     parser.add_argument("--port", type=int, default=8080, help="where to listen (default: 8080); 0 takes any free port")
@@ -63,6 +65,7 @@ def _options() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help=f"serve https; its certificate is kept in FOLDER, with the {certificate.AUTHORITY} that clients trust",
     )
+    add_switch_options(parser)
     return parser
 
 

@@ -5,9 +5,11 @@ one request alone, by its header `Kiva-Sandbox: naming=camel, fault=503`.
 """
 
 import re
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping
+from functools import partial
 from threading import Lock
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -161,20 +163,64 @@ def of_header(header: str) -> dict[str, str]:
     return switches
 
 
+class Number(NamedTuple):
+    """A number that a switch can be: from `least` to `most`, if there is a most; `whole` or with a fraction."""
+
+    least: int
+    most: int | None
+    whole: bool
+
+
+def words(name: str) -> list[str]:
+    """What a switch can be, without a number that it can be besides."""
+    return [str(value) for kind in _kinds(name) for value in kind.get("enum", [kind.get("const")]) if value is not None]
+
+
+def number(name: str) -> Number | None:
+    """The number that a switch can be, beside its words."""
+    for kind in _kinds(name):
+        if kind.get("type") in ("integer", "number") and "minimum" in kind:
+            return Number(kind["minimum"], kind.get("maximum"), kind["type"] == "integer")
+    return None
+
+
 def choices(name: str) -> str:
-    """What a switch can be, in words."""
+    """What a switch can be, in a line."""
+    bounds = number(name)
+    if not bounds:
+        return ", ".join(words(name))
+    most = "" if bounds.most is None else f" to {bounds.most}"
+    return ", ".join([f"a number from {bounds.least}{most}", *words(name)])
+
+
+def add_switch_options(parser: ArgumentParser) -> None:
+    """Give `parser` an option for every switch; a bad value is refused with what it can be."""
+    group = parser.add_argument_group("switches", "What it does from the start; all of it can be changed while it runs.")
+    for name, field in Switches.model_fields.items():
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=partial(_option, name),
+            default=field.default,
+            metavar="VALUE",
+            help=f"{field.description}: {choices(name)} (default: {field.default})",
+        )
+
+
+def switches_of(options: Namespace) -> Switches:
+    """The switches that were said by those options."""
+    return DEFAULTS.but({name: getattr(options, name) for name in Switches.model_fields})
+
+
+def _option(name: str, text: str) -> object:
+    try:
+        return getattr(DEFAULTS.but({name: text}), name)
+    except NoSuchSwitch as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def _kinds(name: str) -> list[dict[str, Any]]:
     schema = Switches.model_json_schema()["properties"][name]
-    kinds = schema.get("anyOf", [schema])
-    words = []
-    for kind in kinds:
-        if "enum" in kind or "const" in kind:
-            words += [str(value) for value in kind.get("enum", [kind.get("const")])]
-        else:
-            bounds = "".join(
-                f" {word} {kind[bound]:g}" for bound, word in (("minimum", "from"), ("maximum", "to")) if bound in kind
-            )
-            words.append(f"a number{bounds}")
-    return ", ".join(words)
+    return cast("list[dict[str, Any]]", schema.get("anyOf", [schema]))
 
 
 _NOTHING = {"fault": "off", "latency": 0}
