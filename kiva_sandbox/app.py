@@ -29,7 +29,7 @@ def create_app(state: State, tokens: Tokens, switches: Switches = DEFAULTS) -> F
     for router in (authorisation, partner, partners, swagger):
         app.include_router(router)
     app.include_router(inspection, **OURS)
-    app.mount("/pa2", create_screens(state), name="pa2")
+    app.mount("/pa2", create_screens(state, board), name="pa2")
     add_refusals(app)
 
     @app.get("/", include_in_schema=False)

@@ -381,7 +381,7 @@ class State:
         with self._transaction() as db:
             for loan_id in set(loan_ids):
                 for row in db.execute(
-                    "SELECT loan FROM ids JOIN loans USING (number) WHERE id = ? AND kind != 'member'",
+                    "SELECT loan FROM ids JOIN loans USING (number) WHERE id = ? AND kind != 'member' ORDER BY number",
                     [_bytes(loan_id)],
                 ):
                     found[loan_id] = json.loads(row["loan"])["kiva_id"]
@@ -417,9 +417,7 @@ def _opened(file: Path | None, first_loans: Sequence[Loan]) -> sqlite3.Connectio
             db = sqlite3.connect(name, timeout=0, isolation_level=None, check_same_thread=False)
             failing.callback(db.close)
             db.row_factory = sqlite3.Row
-            _prepare(db, str(file), first_loans)
-            if file:
-                file.chmod(0o600)
+            _prepare(db, file, first_loans)
             failing.pop_all()
     except (OSError, sqlite3.Error) as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
@@ -428,17 +426,20 @@ def _opened(file: Path | None, first_loans: Sequence[Loan]) -> sqlite3.Connectio
     return db
 
 
-def _prepare(db: sqlite3.Connection, name: str, first_loans: Sequence[Loan]) -> None:
-    """Take the database for this sandbox alone, make it when it is empty, and see that it is one of ours."""
+def _prepare(db: sqlite3.Connection, file: Path | None, first_loans: Sequence[Loan]) -> None:
+    """Take the database for this sandbox alone, see that it is one of ours, and make it when it is empty."""
     db.execute("PRAGMA locking_mode = EXCLUSIVE")
     with db:
         db.execute("BEGIN EXCLUSIVE")
         if _header(db, "schema_version") == _header(db, "application_id") == 0:
             _make(db, first_loans)
-        if _header(db, "application_id") != _APPLICATION:
-            raise Unusable(f"{name} holds something else than a sandbox's state: {_OTHER}")
-        if _header(db, "user_version") != _VERSION:
-            raise Unusable(f"{name} is of another version of the sandbox: remove it, or {_OTHER}")
+        elif _header(db, "application_id") != _APPLICATION:
+            raise Unusable(f"{file} holds something else than a sandbox's state: {_OTHER}")
+        elif _header(db, "user_version") != _VERSION:
+            raise Unusable(f"{file} is of another version of the sandbox: remove it, or {_OTHER}")
+        if file:
+            file.chmod(0o600)  # before anything is written: SQLite gives its journal the same mode
+        db.execute(f"PRAGMA user_version = {_VERSION}")  # a write, so that a file that cannot be written is refused now
 
 
 def _header(db: sqlite3.Connection, name: str) -> object:
@@ -451,7 +452,6 @@ def _make(db: sqlite3.Connection, first_loans: Sequence[Loan]) -> None:
     for number, index in enumerate(_INDEXES):
         db.execute(f"CREATE INDEX index_{number} ON {index}")
     db.execute(f"PRAGMA application_id = {_APPLICATION}")
-    db.execute(f"PRAGMA user_version = {_VERSION}")
     for number, loan in enumerate(first_loans, 1):
         _add_loan(db, number, loan, members(loan))
 

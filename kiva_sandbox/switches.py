@@ -80,7 +80,7 @@ class Switches(BaseModel):
     ] = "none"
     latency: Annotated[
         float, Field(ge=0, le=600, description="seconds between what was done and its answer, or the end without one")
-    ] = 0
+    ] = 0.0
     fault_on: Annotated[Literal["all", Call], Field(description="which call meets fault and latency")] = "all"
     fault_times: Annotated[
         Annotated[int, Field(ge=1)] | Literal["always"], Field(description="how many calls meet them, before both end")
@@ -195,14 +195,16 @@ def choices(name: str) -> str:
 
 def add_switch_options(parser: ArgumentParser) -> None:
     """Give `parser` an option for every switch; a bad value is refused with what it can be."""
-    group = parser.add_argument_group("switches", "What it does from the start; all of it can be changed while it runs.")
+    group = parser.add_argument_group(
+        "switches", "What it does from the start; all of it can be changed while it runs."
+    )
     for name, field in Switches.model_fields.items():
         group.add_argument(
             f"--{name.replace('_', '-')}",
             type=partial(_option, name),
             default=field.default,
             metavar="VALUE",
-            help=f"{field.description}: {choices(name)} (default: {field.default})",
+            help=f"{field.description}. Choices: {choices(name)} (default: {field.default})",
         )
 
 
@@ -223,7 +225,7 @@ def _kinds(name: str) -> list[dict[str, Any]]:
     return cast("list[dict[str, Any]]", schema.get("anyOf", [schema]))
 
 
-_NOTHING = {"fault": "off", "latency": 0}
+_NOTHING = {"fault": "off", "latency": 0.0}
 
 
 def _meant_for(call: Call | None, switches: Switches) -> Switches:

@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture
 def process(start):
-    return start("--port", "0", "--loans", "3")
+    return start("--port", "0", "--loans", "3", "--journal-success", "201")
 
 
 def test_a_draft_goes_through_the_real_server_which_logs_paths_only_and_stops_when_told(process, form, individual):
@@ -24,9 +24,11 @@ def test_a_draft_goes_through_the_real_server_which_logs_paths_only_and_stops_wh
         found = http.get("/v3/partner/9001/loans", params={"query": "Akinyi"}, headers=headers)
         kept = http.get("/_sandbox/drafts").json()
         loans = http.get("/_sandbox/loans").json()
+        switches = http.get("/_sandbox/switches").json()
     assert found.status_code == 200
     assert [one["loan_draft_uuid"] for one in kept["data"]] == [draft["loan_draft_uuid"]]
     assert loans["total"] == 3
+    assert switches["journal_success"]["value"] == 201
     process.send_signal(signal.SIGTERM)
     log, errors = process.communicate(timeout=30)
     assert process.returncode == 0

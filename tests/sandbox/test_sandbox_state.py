@@ -206,8 +206,8 @@ def test_a_file_is_its_owners_alone_also_one_that_was_copied_carelessly(opened, 
     assert {stat.S_IMODE(each.stat().st_mode) for each in file.parent.iterdir()} == {0o600}
     state.close()
     file.chmod(0o644)
-    opened(file)
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    opened(file).count_call("loans")
+    assert {stat.S_IMODE(each.stat().st_mode) for each in file.parent.iterdir()} == {0o600}
 
 
 def test_an_empty_file_is_as_good_as_none(opened, file):
@@ -280,6 +280,15 @@ def test_a_path_where_no_file_can_be_is_refused_in_one_line(opened, tmp_path, pa
     (tmp_path / "text").touch()
     with pytest.raises(Unusable, match=rf"{words}.*: name another file"):
         opened(tmp_path / path)
+
+
+def test_a_file_that_cannot_be_written_is_refused_in_one_line(opened, file, monkeypatch):
+    opened(file).close()
+    connect = sqlite3.connect
+    # As SQLite opens a file that may only be read; whoever runs the tests may be allowed to write everything.
+    monkeypatch.setattr(sqlite3, "connect", lambda path, **how: connect(f"file:{path}?mode=ro", uri=True, **how))
+    with pytest.raises(Unusable, match=r"attempt to write a readonly database.*: name another file"):
+        opened(file)
 
 
 def test_two_sandboxes_never_share_a_file(opened, file):
