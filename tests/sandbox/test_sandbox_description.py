@@ -146,7 +146,7 @@ def test_the_examples_of_the_token_get_one(document, http, conforms):
     [
         ({}, 200),
         ({"scope": "read:loans"}, 200),
-        ({"client_secret": "wrong"}, 401),
+        ({"client_id": "another"}, 401),
         ({"grant_type": "password"}, 400),
         ({"audience": "https://elsewhere.test"}, 400),
         ({"scope": "nothing"}, 400),
@@ -276,3 +276,40 @@ def test_the_page_brings_all_it_needs_and_lets_nothing_else_in(http):
     assert all(http.get(urljoin("/swagger-ui/index.html", each)).status_code == 200 for each in needed)
     assert not re.search(r"<script(?![^>]*\bsrc=)|style=|\bon\w+=", page.text)
     assert page.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self';")
+
+
+@pytest.mark.parametrize(
+    ("switch", "status", "path", "sent"),
+    [
+        ("journal_success=201", 201, "journals", JOURNALS),
+        ("duplicate_draft=409", 409, "loan_draft", {"entreps": [{"loan_id": "L-1"}]}),
+        ("drafts=strict", 400, "loan_draft", {}),
+        ("too_many_rows=400", 400, "repayments", {"repayments": REPAYMENTS["repayments"] * 200}),
+        ("journal_body=wrapper", 400, "journals", JOURNALS["journals"]),
+    ],
+)
+def test_an_answer_that_is_only_by_a_switch(kiva, conforms, switch, status, path, sent):
+    if status == 409:
+        kiva.post(path, sent)
+    headers = {**kiva.headers, "Kiva-Sandbox": switch}
+    answer = kiva.http.post(f"/v3/partner/9001/{path}", json=sent, headers=headers)
+
+    assert answer.status_code == status
+    assert conforms("post", f"{PARTNER}/{path}", answer)
+
+
+@pytest.mark.parametrize(
+    ("switch", "status", "scope"), [("token_answer=2025", 200, ""), ("empty_scope=200", 200, "nothing")]
+)
+def test_a_token_that_is_only_by_a_switch(http, form, conforms, switch, status, scope):
+    answer = http.post("/oauth/token", data={**form, "scope": scope}, headers={"Kiva-Sandbox": switch})
+
+    assert answer.status_code == status
+    assert conforms("post", "/oauth/token", answer)
+
+
+def test_a_refused_token_is_a_403_by_a_switch(http, conforms):
+    answer = http.get("/v3/partner/9001/loans", headers={"Kiva-Sandbox": "refused_token=403"})
+
+    assert answer.status_code == 403
+    assert conforms("get", f"{PARTNER}/loans", answer)
