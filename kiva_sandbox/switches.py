@@ -9,13 +9,12 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping
 from functools import partial
 from threading import Lock
-from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 HEADER = "Kiva-Sandbox"
 Call = Literal["token", "loan_draft", "journals", "repayments", "loans", "config"]
-CALLS: tuple[Call, ...] = get_args(Call)
 
 
 class NoSuchSwitch(Exception):

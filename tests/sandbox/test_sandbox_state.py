@@ -250,12 +250,20 @@ def cut_off(file):
     file.write_bytes(file.read_bytes()[:9000])
 
 
+def damaged(file):
+    State(portfolio(20), now, file).close()
+    held = bytearray(file.read_bytes())
+    held[8192:16384] = bytes(8192)
+    file.write_bytes(held)
+
+
 REFUSED = {
     text: "file is not a database",
     somebody_elses: "holds something else than a sandbox's state",
     another_programs: "holds something else than a sandbox's state",
     another_versions: "is of another version of the sandbox: remove it, or",
     cut_off: "malformed",
+    damaged: "is damaged: remove it, or",
 }
 
 
