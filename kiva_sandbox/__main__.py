@@ -1,4 +1,4 @@
-"""Run the sandbox: `python -m kiva_sandbox --port 8080`."""
+"""Run the sandbox: `kiva-sandbox`, or `python -m kiva_sandbox`."""
 
 import argparse
 import logging
@@ -12,12 +12,102 @@ from typing import override
 
 import uvicorn
 
+from kiva_sandbox import certificate
 from kiva_sandbox.app import create_app
 from kiva_sandbox.data import Partner, portfolio
 from kiva_sandbox.serving import serve_config
 from kiva_sandbox.state import State, Unusable
 from kiva_sandbox.switches import add_switch_options, switches_of
-from kiva_sandbox.tokens import Tokens
+from kiva_sandbox.tokens import AUDIENCES, Tokens
+
+
+def main() -> None:
+    """Serve until told to stop. Exits 1 with one line when the address, a folder or a file cannot be had."""
+    options = _options().parse_args()
+    partner = Partner()
+    listener = _listener(options.host, options.port)
+    server_certificate = options.tls and _certificate(options.tls, options.host)
+    state = _state(options.loans, options.state)
+    app = create_app(state, Tokens(partner, state.signing_key(), _now), switches_of(options))
+    # uvicorn stops serving on these signals and then raises them again; by then there is nothing left to do.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    config = serve_config(app, ssl_certfile=server_certificate)
+    logging.getLogger("uvicorn.access").addFilter(_WithoutQuery())
+    host, port = listener.getsockname()[:2]
+    loans, _ = state.find_loans("", "", 0, 0)
+    has = f"{loans} loans, kept in {options.state}," if options.state else f"{loans} loans"
+    print(_greeting(f"{'https' if options.tls else 'http'}://{host}:{port}", has, partner), flush=True)
+    with closing(state):
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kiva-sandbox",
+        usage="%(prog)s [options]",
+        description="A local imitation of Kiva's Partner API, and of what people do in PA2. It needs no network.",
+    )
+    parser.add_argument("--port", type=int, default=8080, help="where to listen (default: 8080); 0 takes any free port")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument(
+        "--loans", type=int, default=500, help="size of the portfolio, of a state that is new (default: 500)"
+    )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="FILE",
+        help="keep everything in this SQLite file, and go on from it when it exists (default: in memory)",
+    )
+    parser.add_argument(
+        "--tls",
+        type=Path,
+        metavar="FOLDER",
+        help=f"serve https; its certificate is kept in FOLDER, with the {certificate.AUTHORITY} that clients trust",
+    )
+    add_switch_options(parser)
+    return parser
+
+
+def _greeting(address: str, has: str, partner: Partner) -> str:
+    """What a person needs to call it. Its first line ends in the address, for programs that wait for it."""
+    return f"""\
+Kiva sandbox with {has} on {address}
+
+  Token    POST {address}/oauth/token
+           grant_type     client_credentials
+           client_id      {partner.client_id}
+           client_secret  {partner.client_secret}
+           audience       {AUDIENCES[0]}
+  API      {address}/v3/partner/{partner.id}/
+  Swagger  {address}/swagger-ui/index.html
+  PA2      {address}/pa2/
+"""
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port))
+    except (OSError, OverflowError) as error:
+        sys.exit(f"kiva-sandbox: cannot listen on {host}:{port} ({error}); choose another --port")
+
+
+def _certificate(folder: Path, host: str) -> Path:
+    try:
+        return certificate.kept_in(folder, host, _now())
+    except (OSError, ValueError) as error:
+        sys.exit(f"kiva-sandbox: cannot keep a certificate for {host} in {folder} ({error}); choose another --tls")
+
+
+def _state(loans: int, file: Path | None) -> State:
+    try:
+        return State(portfolio(loans), _now, file)
+    except Unusable as error:
+        sys.exit(f"kiva-sandbox: {error}")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 class _WithoutQuery(logging.Filter):
@@ -29,52 +119,6 @@ class _WithoutQuery(logging.Filter):
             peer, method, path, version, status = record.args
             record.args = (peer, method, str(path).partition("?")[0], version, status)
         return True
-
-
-def main() -> None:
-    """Serve until told to stop. Exits 1 with one line when the address cannot be had."""
-    parser = argparse.ArgumentParser(
-        prog="kiva_sandbox",
-        usage="%(prog)s --port PORT [options]",
-        description="A local imitation of Kiva's Partner API.",
-    )
-    parser.add_argument("--port", type=int, required=True, help="where to listen; 0 takes any free port")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    parser.add_argument(
-        "--loans", type=int, default=500, help="size of the portfolio, of a state that is new (default: 500)"
-    )
-    parser.add_argument(
-        "--state",
-        type=Path,
-        metavar="FILE",
-        help="keep everything in this SQLite file, and go on from it when it exists (default: in memory)",
-    )
-    add_switch_options(parser)
-    options = parser.parse_args()
-    try:
-        listener = socket.create_server((options.host, options.port))
-    except (OSError, OverflowError) as error:
-        sys.exit(f"kiva_sandbox: cannot listen on {options.host}:{options.port} ({error}); choose another --port")
-
-    def now() -> datetime:
-        return datetime.now(UTC)
-
-    try:
-        state = State(portfolio(options.loans), now, options.state)
-    except Unusable as error:
-        sys.exit(f"kiva_sandbox: {error}")
-    app = create_app(state, Tokens(Partner(), state.signing_key(), now), switches_of(options))
-    # uvicorn stops serving on these signals and then raises them again; by then there is nothing left to do.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
-    config = serve_config(app)
-    logging.getLogger("uvicorn.access").addFilter(_WithoutQuery())
-    host, port = listener.getsockname()[:2]
-    loans, _ = state.find_loans("", "", 0, 0)
-    kept = f", kept in {options.state}," if options.state else ""
-    print(f"Kiva sandbox with {loans} loans{kept} on http://{host}:{port}", flush=True)
-    with closing(state):
-        uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

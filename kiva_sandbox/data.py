@@ -11,6 +11,8 @@ from string import ascii_uppercase
 from typing import NotRequired, TypedDict
 from uuid import NAMESPACE_URL, uuid5
 
+from pydantic import with_config
+
 SCOPES = ("create:repayment", "read:loans", "create:loan_draft", "create:journal_update")
 REPAYABLE = frozenset({"payingBack", "defaulted"})
 """The statuses of loans that a repayment report must hold; a repayment to any other loan is a problem row."""
@@ -83,28 +85,39 @@ CONFIG: dict[str, list[dict[str, int | str]]] = {
 """The lists of `config/{name}`, as they stand on the wire."""
 
 
+@with_config(use_attribute_docstrings=True)
 class Loan(TypedDict):
     """One loan of `GET loans`, named and typed as on the wire: prices are strings, times are epoch seconds."""
 
     kiva_id: str
+    """Kiva's public number of it."""
     uuid: str
+    """PA2's id of it; here that of the draft, which Kiva does not promise."""
     borrower_count: int
     internal_loan_id: str
+    """The partner's own id: that of the group, or of the one borrower's loan. Repayments and journals name it."""
     internal_client_id: str
+    """The partner's own id of the group, or of the one borrower."""
     partner_id: str
     partner: str
     name: str
+    """What lenders read: the group's name, or the one borrower's first name."""
     location: str
     status: str
+    """One of fourteen that Kiva's documents name; read it as a text, since there may be more."""
     status_detail: str
     loan_price: str
+    """In US dollars, as a text."""
     loan_local_price: str
+    """In `loan_currency`, as a text."""
     loan_currency: str
+    """ISO 4217 code."""
     create_time: int
     planned_expiration_time: int
     planned_inactive_expire_time: int
     delinquent: bool
     fundedAmount: float
+    """In US dollars. The one name that is not in snake_case on the wire."""
     flexible_fundraising_enabled: str
     ended_time: NotRequired[int]
     refunded_time: NotRequired[int]

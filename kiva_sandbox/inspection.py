@@ -4,6 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, HTTPException
 
+from kiva_sandbox.description import BAD_SWITCHES, NO_NUMBER, NOT_PUBLISHABLE, UNKNOWN
 from kiva_sandbox.state import NotPublishable
 from kiva_sandbox.switches import Switches, choices
 from kiva_sandbox.web import Answer, Board, JsonBody, KeptState, sent_from_here
@@ -62,7 +63,7 @@ async def switches(board: Board) -> Answer:
     return _switches(board.now)
 
 
-@inspection.patch("/switches")
+@inspection.patch("/switches", responses=BAD_SWITCHES)
 async def switch(body: JsonBody, board: Board) -> Answer:
     """Set some switches for all calls from now on, and show all; when one does not exist, none is changed."""
     if not isinstance(body, dict):
@@ -70,7 +71,7 @@ async def switch(body: JsonBody, board: Board) -> Answer:
     return _switches(board.change(body))
 
 
-@inspection.post("/drafts/{uuid}/publish")
+@inspection.post("/drafts/{uuid}/publish", responses={**UNKNOWN, **NOT_PUBLISHABLE})
 async def publish(uuid: str, state: KeptState) -> Answer:
     """Complete and publish a draft as its coordinator would, and show the loan it becomes."""
     try:
@@ -81,7 +82,7 @@ async def publish(uuid: str, state: KeptState) -> Answer:
         raise HTTPException(409, str(reason)) from None
 
 
-@inspection.post("/journals/{archive_id}/confirm")
+@inspection.post("/journals/{archive_id}/confirm", responses=UNKNOWN)
 async def confirm(archive_id: str, state: KeptState) -> Answer:
     """Confirm an archive as a person would at its confirm URL, and show its journals."""
     try:
@@ -90,7 +91,7 @@ async def confirm(archive_id: str, state: KeptState) -> Answer:
         raise HTTPException(404, "No archive has this id") from None
 
 
-@inspection.post("/uploads/{upload_id}/finalise")
+@inspection.post("/uploads/{upload_id}/finalise", responses={**NO_NUMBER, **UNKNOWN})
 async def finalise(upload_id: int, state: KeptState) -> Answer:
     """Finalise an upload as a person would after reviewing it, and show it."""
     try:

@@ -11,6 +11,17 @@ from pydantic import BaseModel, ValidationError
 from kiva_sandbox import pa2
 from kiva_sandbox.bodies import Draft, Journals, Repayments
 from kiva_sandbox.data import CONFIG
+from kiva_sandbox.description import (
+    CHOICES,
+    JOURNALS,
+    LOAN_DRAFT,
+    LOANS,
+    REPAYMENTS,
+    STATUSES,
+    TOKEN,
+    ConfigName,
+    PartnerId,
+)
 from kiva_sandbox.state import RECOMMENDED_ROWS
 from kiva_sandbox.switches import Switches
 from kiva_sandbox.tokens import OAuthError
@@ -53,7 +64,7 @@ class _Allowed:
     scope: str | None = None
 
     async def __call__(
-        self, request: Request, partner_id: str, tokens: TokensOfPartner, switches: SwitchesOfCall
+        self, request: Request, partner_id: PartnerId, tokens: TokensOfPartner, switches: SwitchesOfCall
     ) -> None:
         grant = tokens.check(request.headers.get("Authorization", ""), switches.refused_token)
         if partner_id != grant.partner_id:
@@ -62,7 +73,7 @@ class _Allowed:
             raise OAuthError(403, "insufficient_scope", "Insufficient scope for this resource", scope=self.scope)
 
 
-@authorisation.post("/oauth/token")
+@authorisation.post("/oauth/token", **TOKEN)
 async def token(request: Request, tokens: TokensOfPartner, switches: SwitchesOfCall) -> Answer:
     """Issue a token for the credentials in the form; nothing is read from the query or from Basic authentication."""
     form: dict[str, str] = {}
@@ -71,7 +82,7 @@ async def token(request: Request, tokens: TokensOfPartner, switches: SwitchesOfC
     return Answer(tokens.issue(form, switches), headers={"Cache-Control": "no-store"})
 
 
-@partner.post("/loan_draft", dependencies=[Depends(_Allowed("create:loan_draft"))])
+@partner.post("/loan_draft", dependencies=[Depends(_Allowed("create:loan_draft"))], **LOAN_DRAFT)
 async def loan_draft(body: JsonBody, state: KeptState, switches: SwitchesOfCall) -> Answer:
     """Keep a draft, with whatever is wrong with it: people see that in PA2."""
     draft = _read(Draft, body)
@@ -92,8 +103,12 @@ async def _as_kivas_sample(switches: SwitchesOfCall) -> None:
 
 
 # Kiva's own sample posts a bare list to `partners`, its documentation a wrapper to `partner`: both are taken.
-@partners.post("/journals", dependencies=[Depends(_Allowed("create:journal_update")), Depends(_as_kivas_sample)])
-@partner.post("/journals", dependencies=[Depends(_Allowed("create:journal_update"))])
+@partners.post(
+    "/journals",
+    dependencies=[Depends(_Allowed("create:journal_update")), Depends(_as_kivas_sample)],
+    include_in_schema=False,
+)
+@partner.post("/journals", dependencies=[Depends(_Allowed("create:journal_update"))], **JOURNALS)
 async def journals(request: Request, body: JsonBody, state: KeptState, switches: SwitchesOfCall) -> Answer:
     """Archive journals until a person confirms them; where, says an address of this very sandbox."""
     wrapper = {"journals": body} if isinstance(body, list) and switches.journal_body == "both" else body
@@ -105,7 +120,7 @@ async def journals(request: Request, body: JsonBody, state: KeptState, switches:
     return Answer(_listed(switches, answer), switches.journal_success)
 
 
-@partner.post("/repayments", dependencies=[Depends(_Allowed("create:repayment"))])
+@partner.post("/repayments", dependencies=[Depends(_Allowed("create:repayment"))], **REPAYMENTS)
 async def repayments(body: JsonBody, state: KeptState, switches: SwitchesOfCall) -> Answer:
     """Make an upload of a repayment report; what is wrong with its rows stands in the answer."""
     report = _read(Repayments, body)
@@ -117,22 +132,22 @@ async def repayments(body: JsonBody, state: KeptState, switches: SwitchesOfCall)
     return Answer(_listed(switches, answer))
 
 
-@partner.get("/loans", dependencies=[Depends(_Allowed("read:loans"))])
+@partner.get("/loans", dependencies=[Depends(_Allowed("read:loans"))], **LOANS)
 async def loans(
     state: KeptState,
     switches: SwitchesOfCall,
-    query: str = "",
-    status: str = "",
-    offset: Annotated[int, Query(ge=0)] = 0,
-    limit: Annotated[int, Query(ge=0)] = 20,
+    query: Annotated[str, Query(description="Part of a name, or a whole loan, client or Kiva id.")] = "",
+    status: Annotated[str, Query(description=STATUSES)] = "",
+    offset: Annotated[int, Query(ge=0, description="How many that match to leave out first.")] = 0,
+    limit: Annotated[int, Query(ge=0, description="How many at most; Kiva asks for 300 at most.")] = 20,
 ) -> Answer:
     """Find loans; `total_records` counts all that match, `data` is one page of them."""
     total, page = state.find_loans(query, status, offset, limit)
     return Answer(_named(switches, {"total_records": total, "data": page}))
 
 
-@partner.get("/config/{name}", dependencies=[Depends(_Allowed())])
-async def config(name: str, state: KeptState, switches: SwitchesOfCall) -> Answer:
+@partner.get("/config/{name}", dependencies=[Depends(_Allowed())], **CHOICES)
+async def config(name: ConfigName, state: KeptState, switches: SwitchesOfCall) -> Answer:
     """List what the partner can choose from. Kiva publishes no scope for it, so any valid token will do."""
     if name not in CONFIG:
         raise no_such_route()

@@ -4,12 +4,8 @@ import socket
 import ssl
 import threading
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+import trustme
 
 PATIENCE = 5
 """Seconds after which a server that hangs gives up, so that no thread outlives the tests by more."""
@@ -168,32 +164,12 @@ def _next_exchange(connection):
 
 
 def certificate(path, *names, days=1):
-    """A self-signed certificate for hosts or addresses, in a file with its key; and the context of a server with it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
+    """A certificate for hosts or addresses, in a file with authority and key; and a server's context with it."""
     now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=10))
-        .not_valid_after(now + timedelta(days=days))
-        .add_extension(x509.SubjectAlternativeName([_general_name(each) for each in names]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path.write_bytes(
-        made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
+    authority = trustme.CA()
+    made = authority.issue_cert(*names, not_before=now - timedelta(days=10), not_after=now + timedelta(days=days))
+    for part in (*made.cert_chain_pems, authority.cert_pem, made.private_key_pem):
+        part.write_to_path(path, append=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
     return path, context
-
-
-def _general_name(name):
-    try:
-        return x509.IPAddress(ip_address(name))
-    except ValueError:
-        return x509.DNSName(name)

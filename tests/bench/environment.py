@@ -205,7 +205,7 @@ def stage() -> Iterator[Stage]:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         trusted, _ = certificate(folder / "kiva.pem", "localhost")
         kiva, aws = opened.enter_context(stubs.kiva(trusted)), opened.enter_context(stubs.aws())
-        authority = trusted.read_text().partition("-----BEGIN PRIVATE")[0]
+        authority = trusted.read_text().partition("-----BEGIN EC PRIVATE")[0]
         stack = _stack(kiva.url, aws.url)
         ours = _ours(_copy(ROOT / ".aws-sam" / "build", folder / "ours", authority), stack)
         textbook = _textbook(_copy(ROOT / ".aws-sam" / "textbook" / "build", folder / "textbook", authority), stack)

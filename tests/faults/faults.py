@@ -223,7 +223,7 @@ NOT_CONNECTED = [
         ("the name server hangs", KivaStub.name_server_hangs, "connecting"),
         ("nobody answers at any address", KivaStub.silent, "connecting"),
         ("certificate expired", KivaStub.expired, ""),
-        ("certificate self-signed", KivaStub.self_signed, ""),
+        ("certificate untrusted", KivaStub.untrusted, ""),
         ("certificate of another host", KivaStub.of_another_host, ""),
         ("no TLS", KivaStub.no_tls, ""),
         ("TLS handshake reset", KivaStub.reset_handshake, ""),

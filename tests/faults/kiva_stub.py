@@ -38,7 +38,7 @@ class Certificates:
         good, self.good = certificate(folder / "good.pem", *_HOSTS)
         expired, self.expired = certificate(folder / "expired.pem", *_HOSTS, days=-1)
         other, self.of_another_host = certificate(folder / "other.pem", "elsewhere.test")
-        _, self.self_signed = certificate(folder / "self-signed.pem", *_HOSTS)
+        _, self.untrusted = certificate(folder / "untrusted.pem", *_HOSTS)
         self.trusted = folder / "trusted.pem"
         self.trusted.write_bytes(b"".join(path.read_bytes() for path in (good, expired, other)))
 
@@ -202,8 +202,8 @@ class KivaStub:
     def expired(self):
         return [self._open(HttpServer(self._behave, self._certificates.expired))]
 
-    def self_signed(self):
-        return [self._open(HttpServer(self._behave, self._certificates.self_signed))]
+    def untrusted(self):
+        return [self._open(HttpServer(self._behave, self._certificates.untrusted))]
 
     def of_another_host(self):
         return [self._open(HttpServer(self._behave, self._certificates.of_another_host))]

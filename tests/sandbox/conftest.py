@@ -99,10 +99,11 @@ def start():
     """Starts the sandbox as people do: a process of its own, with these options. It ends with the test."""
     with ExitStack() as running:
 
-        def run(*options):
+        def run(*options, cwd=ROOT, env=None):
             process = subprocess.Popen(  # noqa: S603 - our own module, with the options of the test
                 [sys.executable, "-m", "kiva_sandbox", *options],
-                cwd=ROOT,
+                cwd=cwd,
+                env=env,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,

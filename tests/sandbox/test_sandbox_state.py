@@ -315,7 +315,7 @@ def test_a_second_process_on_a_file_ends_with_one_clear_line_and_the_first_goes_
     second = start("--port", "0", "--state", str(file))
     log, errors = second.communicate(timeout=30)
     assert (second.returncode, log) == (1, "")
-    assert errors == f"kiva_sandbox: {file} is in use, maybe by another sandbox: stop that one, or name another file\n"
+    assert errors == f"kiva-sandbox: {file} is in use, maybe by another sandbox: stop that one, or name another file\n"
     assert httpx2.get(f"{address}/_sandbox/health", trust_env=False).status_code == 200
 
 
