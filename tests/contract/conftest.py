@@ -1,0 +1,225 @@
+"""The functions and the client against the imitation of Kiva, over a real connection: what counts is what arrived."""
+
+import asyncio
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs
+
+import boto3
+import pytest
+import requests
+
+from deployment import ENVIRONMENT, credentials
+from fakes import Context
+from handlers import Console, Function
+from kiva_partner import runtime
+from kiva_partner.messages import Kind
+from kiva_sandbox.app import create_app
+from kiva_sandbox.data import Partner, portfolio
+from kiva_sandbox.state import State
+from kiva_sandbox.tokens import AUDIENCES, Tokens, new_signing_key
+from serving import serving
+
+PARTNER = Partner()
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "bug(number): what another integrator got wrong, by its number in the list")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request as it came in, before anybody understood it. Names of headers are small letters."""
+
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+    @property
+    def form(self):
+        return {name: value for name, (value,) in parse_qs(self.body.decode(), strict_parsing=True).items()}
+
+
+class Wire:
+    """Stands before the imitation and keeps what arrives.
+
+    `status` is put in the place of the answer's own, `hold` keeps answers back until it is set; tokens are given anyway.
+    """
+
+    def __init__(self, app):
+        self._app = app
+        self.forget()
+
+    def forget(self):
+        self.requests = []
+        self.status = None
+        self.hold = None
+        self.before = lambda request: None
+
+    async def __call__(self, scope, receive, send):
+        if scope["type"] != "http" or scope["path"].startswith("/_sandbox"):
+            await self._app(scope, receive, send)
+            return
+        messages = [await receive()]
+        while messages[-1].get("more_body"):
+            messages.append(await receive())
+        request = Request(
+            scope["method"],
+            scope["path"],
+            scope["query_string"].decode(),
+            {name.decode(): value.decode("latin-1") for name, value in scope["headers"]},
+            b"".join(message.get("body", b"") for message in messages),
+        )
+        self.requests.append(request)
+        self.before(request)
+        left = iter(messages)
+
+        async def receive_again():
+            return next(left, None) or await receive()
+
+        async def send_on(message):
+            if message["type"] == "http.response.start" and request.path != "/oauth/token":
+                if self.hold:
+                    await asyncio.to_thread(self.hold.wait)
+                message = {**message, "status": self.status or message["status"]}
+            await send(message)
+
+        await self._app(scope, receive_again, send_on)
+
+
+class Clock:
+    """The imitation's time, which can go ahead of ours: then our tokens are too old for it."""
+
+    def __init__(self):
+        self.ahead = timedelta()
+
+    def __call__(self):
+        return datetime.now(UTC) + self.ahead
+
+
+class Kiva:
+    """The imitation, as the tests see it."""
+
+    def __init__(self, url, wire, clock):
+        self.url = url
+        self.wire = wire
+        self.clock = clock
+
+    @property
+    def calls(self):
+        """What came, but for requests for a token."""
+        return [each for each in self.wire.requests if each.path != "/oauth/token"]
+
+    @property
+    def token_requests(self):
+        return [each for each in self.wire.requests if each.path == "/oauth/token"]
+
+    def sent(self, path=""):
+        """The bodies that were posted, to the endpoint of this name or to any."""
+        return [each.json for each in self.calls if each.method == "POST" and each.path.endswith(path)]
+
+    def has(self, name):
+        """What it holds: `drafts`, `journals`, `uploads` or `loans`."""
+        return requests.get(f"{self.url}/_sandbox/{name}", timeout=10).json()["data"]
+
+    def start_anew(self):
+        requests.post(f"{self.url}/_sandbox/reset", timeout=10).raise_for_status()
+        self.clock.ahead = timedelta()
+        self.wire.forget()
+
+
+@contextmanager
+def _kiva(key, partner, loans=500):
+    clock = Clock()
+    wire = Wire(create_app(State(portfolio(loans), clock), Tokens(partner, key, clock)))
+    with serving(wire) as url:
+        yield Kiva(url, wire, clock)
+
+
+@pytest.fixture(scope="session")
+def signing_key():
+    return new_signing_key()
+
+
+@pytest.fixture(scope="session")
+def running_kiva(signing_key):
+    with _kiva(signing_key, PARTNER) as kiva:
+        yield kiva
+
+
+@pytest.fixture
+def kiva(running_kiva):
+    """One imitation for all tests, as good as new for each."""
+    running_kiva.start_anew()
+    return running_kiva
+
+
+@pytest.fixture
+def another_kiva(signing_key):
+    """An imitation of a test's own, for another partner; a context."""
+    return lambda partner: _kiva(signing_key, partner)
+
+
+@pytest.fixture
+def deployed(deployed, kiva, stack_for):
+    """Everything a function finds around it, and Kiva is the imitation."""
+    stack_for(kiva, PARTNER)
+    return kiva
+
+
+@pytest.fixture
+def stack_for(aws, monkeypatch):
+    """Sets up the functions for an imitation of Kiva and a partner of it, as another stack."""
+
+    def set_up(kiva, partner):
+        for name, value in addresses(kiva).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("KIVA_PARTNER_ID", partner.id)
+        stored = credentials(partner.client_secret, client_id=partner.client_id, partner_id=partner.id)
+        boto3.client("secretsmanager").put_secret_value(SecretId="credentials", SecretString=stored)
+        runtime.forget()
+
+    return set_up
+
+
+def addresses(kiva):
+    """The variables that say where Kiva is."""
+    return {
+        "KIVA_TOKEN_URL": f"{kiva.url}/oauth/token",
+        "KIVA_API_BASE_URL": kiva.url,
+        "KIVA_AUDIENCE": AUDIENCES[0],
+        "KIVA_READ_TIMEOUT_SECONDS": "5",
+    }
+
+
+@pytest.fixture
+def context():
+    return Context()
+
+
+@pytest.fixture
+def drafts(deployed, context):
+    return Function(Kind.LOAN_DRAFT, context)
+
+
+@pytest.fixture
+def updates(deployed, context):
+    return Function(Kind.JOURNAL_UPDATE, context)
+
+
+@pytest.fixture
+def reports(deployed, context):
+    return Function(Kind.REPAYMENT, context)
+
+
+@pytest.fixture
+def console(deployed, context):
+    return Console(context)
