@@ -12,6 +12,7 @@ import uvicorn
 
 from kiva_sandbox.app import create_app
 from kiva_sandbox.data import Partner, portfolio
+from kiva_sandbox.serving import serve_config
 from kiva_sandbox.state import State
 from kiva_sandbox.tokens import Tokens, new_signing_key
 
@@ -46,7 +47,7 @@ def main() -> None:
     # uvicorn stops serving on these signals and then raises them again; by then there is nothing left to do.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
-    config = uvicorn.Config(app, timeout_graceful_shutdown=3)
+    config = serve_config(app)
     logging.getLogger("uvicorn.access").addFilter(_WithoutQuery())
     host, port = listener.getsockname()[:2]
     print(f"Kiva sandbox with {options.loans} loans on http://{host}:{port}", flush=True)

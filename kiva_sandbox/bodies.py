@@ -1,8 +1,20 @@
 """Request bodies as Kiva reads them: unknown keys are ignored, and next to nothing in a draft is mandatory."""
 
+import math
 from decimal import Decimal
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+
+def _finite(amount: Decimal) -> Decimal:
+    # As text it escapes what JSON allows a number to be; a sum with it would overflow, and JSON could not show it.
+    if not math.isfinite(float(amount)):
+        raise ValueError("not a finite number")
+    return amount
+
+
+Amount = Annotated[Decimal, AfterValidator(_finite)]
 
 
 class _Body(BaseModel):
@@ -18,15 +30,15 @@ class Entrep(_Body):
     first_name: str | None = None
     last_name: str | None = None
     gender: str | None = None
-    amount: Decimal | None = None
+    amount: Amount | None = None
 
 
 class Instalment(_Body):
     """One expected payment of a draft's schedule, in the loan's currency."""
 
     date: str | None = None
-    principal: Decimal | None = None
-    interest: Decimal | None = None
+    principal: Amount | None = None
+    interest: Amount | None = None
 
 
 class Draft(_Body):
@@ -107,7 +119,7 @@ class Repayment(_Body):
 
     loan_id: str
     client_id: str | None = None
-    amount: Decimal
+    amount: Amount
 
 
 class Repayments(_Body):

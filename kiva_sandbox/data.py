@@ -7,6 +7,7 @@ begins with the same loans, and a test can work out what the sandbox holds witho
 from dataclasses import dataclass
 from decimal import Decimal
 from random import Random
+from string import ascii_uppercase
 from typing import NotRequired, TypedDict
 from uuid import NAMESPACE_URL, uuid5
 
@@ -137,6 +138,16 @@ def portfolio(size: int = 500) -> list[Loan]:
     Loan number n has the ids `L-{70000 + n}-1` and `C-{18000 + n}`. Of 500 loans 350 are `payingBack`, 30 `defaulted`.
     """
     return [_seeded_loan(number) for number in range(1, size + 1)]
+
+
+def members(loan: Loan) -> list[tuple[str, str]]:
+    """Loan and client id of each member of a group of the portfolio: `L-70010-1-A`, …. Of another loan, none.
+
+    They are the partner's alone: `GET loans` knows the group.
+    """
+    count = loan["borrower_count"]
+    letters = ascii_uppercase[:count] if count > 1 else ""
+    return [(f"{loan['internal_loan_id']}-{letter}", f"{loan['internal_client_id']}-{letter}") for letter in letters]
 
 
 def new_loan(

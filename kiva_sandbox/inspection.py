@@ -5,7 +5,8 @@ from typing import Any
 from fastapi import APIRouter, Depends, HTTPException
 
 from kiva_sandbox.state import NotPublishable
-from kiva_sandbox.web import Answer, KeptState, sent_from_here
+from kiva_sandbox.switches import Switches, choices
+from kiva_sandbox.web import Answer, Board, JsonBody, KeptState, sent_from_here
 
 inspection = APIRouter(prefix="/_sandbox", dependencies=[Depends(sent_from_here)])
 
@@ -48,10 +49,25 @@ async def counters(state: KeptState) -> Answer:
 
 
 @inspection.post("/reset")
-async def reset(state: KeptState) -> Answer:
-    """Go back to the state at start."""
+async def reset(state: KeptState, board: Board) -> Answer:
+    """Go back to the state and the switches at start."""
     state.reset()
+    board.reset()
     return Answer({"status": "ok"})
+
+
+@inspection.get("/switches")
+async def switches(board: Board) -> Answer:
+    """Show every switch as it stands, with its default, what it can be, and what it does."""
+    return _switches(board.now)
+
+
+@inspection.patch("/switches")
+async def switch(body: JsonBody, board: Board) -> Answer:
+    """Set some switches for all calls from now on, and show all; when one does not exist, none is changed."""
+    if not isinstance(body, dict):
+        raise HTTPException(400, "The switches to change must be a JSON object")
+    return _switches(board.change(body))
 
 
 @inspection.post("/drafts/{uuid}/publish")
@@ -81,6 +97,20 @@ async def finalise(upload_id: int, state: KeptState) -> Answer:
         return Answer(state.finalise(upload_id))
     except KeyError:
         raise HTTPException(404, "No upload has this id") from None
+
+
+def _switches(now: Switches) -> Answer:
+    return Answer(
+        {
+            name: {
+                "value": getattr(now, name),
+                "default": field.default,
+                "choices": choices(name),
+                "description": field.description,
+            }
+            for name, field in Switches.model_fields.items()
+        }
+    )
 
 
 def _all(data: list[Any]) -> Answer:

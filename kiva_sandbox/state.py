@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from threading import Lock
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 from uuid import uuid4
 
 from kiva_sandbox import pa2
 from kiva_sandbox.bodies import Draft, Repayment, Repayments
-from kiva_sandbox.data import PER_DOLLAR, REPAYABLE, Loan, new_loan
+from kiva_sandbox.data import PER_DOLLAR, REPAYABLE, Loan, members, new_loan
 
 CALLS = ("loan_draft", "journals", "repayments", "loans", "config")
 RECOMMENDED_ROWS = 300
@@ -68,9 +68,24 @@ class NotPublishable(Exception):
     """The draft cannot become a loan; the text says why."""
 
 
+class _Known(NamedTuple):
+    """Whose id a row has: of `one` borrower, of a `group` or of a `member` of one; the clients it may name."""
+
+    kind: str
+    clients: set[str]
+    loan: Loan
+
+
+_OTHERWISE = {
+    "member": ("member_of_group", "This is one member's id; the group's repayment is reported by the group's id"),
+    "group": ("group_not_members", "This is a group's id; the group's repayment is reported by its members' ids"),
+}
+
+
 @dataclass
 class _Kept:
     loans: list[Loan]
+    members: dict[str, list[tuple[str, Loan]]]
     drafts: dict[str, tuple[DraftKept, Draft]] = field(default_factory=dict)
     journals: list[JournalKept] = field(default_factory=list)
     archives: int = 48_000
@@ -80,6 +95,18 @@ class _Kept:
     calls: Counter[str] = field(default_factory=Counter)
 
 
+def _kept(loans: Sequence[Loan]) -> _Kept:
+    kept = _Kept(list(loans), {})
+    for loan in loans:
+        _add_members(kept, loan, members(loan))
+    return kept
+
+
+def _add_members(kept: _Kept, loan: Loan, ids: Sequence[tuple[str, str]]) -> None:
+    for loan_id, client_id in ids:
+        kept.members.setdefault(loan_id, []).append((client_id, loan))
+
+
 class State:
     """What one sandbox holds. It starts with `loans` and goes back to them on `reset`."""
 
@@ -87,12 +114,12 @@ class State:
         self._first_loans = tuple(loans)
         self.now = now
         self._lock = Lock()
-        self._kept = _Kept(list(loans))
+        self._kept = _kept(loans)
 
     def reset(self) -> None:
         """Forget everything received and count from zero again. Tokens already issued stay valid."""
         with self._lock:
-            self._kept = _Kept(list(self._first_loans))
+            self._kept = _kept(self._first_loans)
 
     def count_token_request(self) -> None:
         """Count one token request, granted or not."""
@@ -117,6 +144,13 @@ class State:
             self._kept.drafts[kept["loan_draft_uuid"]] = (kept, draft)
         return kept
 
+    def has_draft(self, loan_id: str) -> bool:
+        """Whether a draft, or a loan, with this id of the partner's is here already; a group has the group's."""
+        with self._lock:
+            return any(draft.loan_id == loan_id for _, draft in self._kept.drafts.values()) or any(
+                loan["internal_loan_id"] == loan_id for loan in self._kept.loans
+            )
+
     def publish(self, uuid: str, *, completed: bool) -> Loan:
         """Do what a coordinator does after resolving PA2's messages: turn the draft into a loan that raises funds.
 
@@ -132,6 +166,8 @@ class State:
                 raise NotPublishable("PA2 has messages about this draft: complete it in the wizard first")
             loan = _loan_of(uuid, draft, len(self._kept.loans) + 1, int(self.now().timestamp()))
             self._kept.loans.append(loan)
+            if draft.is_group:
+                _add_members(self._kept, loan, [(each.loan_id or "", each.client_id or "") for each in draft.entreps])
             kept["published"] = True
         return loan
 
@@ -156,15 +192,22 @@ class State:
                 kept["confirmed"] = True
             return [kept.copy() for kept in archive]
 
-    def add_upload(self, report: Repayments) -> Upload:
-        """Keep a repayment report and what is wrong with its rows; rows in error do not count as reported."""
+    def add_upload(self, report: Repayments, *, by_member: bool = False) -> Upload:
+        """Keep a repayment report and what is wrong with its rows; rows in error do not count as reported.
+
+        A group's repayment is reported by the group's id, or with `by_member` by those of its members.
+        """
         with self._lock:
-            clients: dict[str, set[str]] = {}
-            payable: set[str] = set()
+            known: dict[str, list[_Known]] = {}
             for loan in self._kept.loans:
-                clients.setdefault(loan["internal_loan_id"], set()).add(loan["internal_client_id"])
-                if loan["status"] in REPAYABLE:
-                    payable.add(loan["internal_loan_id"])
+                known.setdefault(loan["internal_loan_id"], []).append(
+                    _Known("group" if loan["borrower_count"] > 1 else "one", {loan["internal_client_id"]}, loan)
+                )
+            for loan_id, groups in self._kept.members.items():
+                known.setdefault(loan_id, []).extend(
+                    _Known("member", {client_id, loan["internal_client_id"]}, loan) for client_id, loan in groups
+                )
+            unexpected = "group" if by_member else "member"
             upload: Upload = {
                 "upload_id": 90_001 + len(self._kept.uploads),
                 "received_at": self._time(),
@@ -173,7 +216,7 @@ class State:
                 "problems": [],
             }
             for row in report.repayments:
-                problem = _problem(row, clients.get(row.loan_id), payable, self._kept.reported.get(row.loan_id))
+                problem = _problem(row, known.get(row.loan_id, []), unexpected, self._kept.reported.get(row.loan_id))
                 recorded = problem is None or problem["severity"] != "error"
                 if problem:
                     upload["problems"].append(problem)
@@ -261,13 +304,17 @@ def _loan_of(uuid: str, draft: Draft, number: int, create_time: int) -> Loan:
     )
 
 
-def _problem(row: Repayment, clients: set[str] | None, payable: set[str], reported: Decimal | None) -> Problem | None:
+def _problem(row: Repayment, known: list[_Known], unexpected: str, reported: Decimal | None) -> Problem | None:
     """The first thing wrong with a row, errors before warnings. The codes are invented: Kiva's are not public."""
-    if clients is None:
+    usable = [each for each in known if each.kind != unexpected]
+    if not known:
         code, severity, details = "loan_not_found", "error", "No loan with this id is expecting a repayment"
-    elif row.client_id and row.client_id not in clients:
+    elif not usable:
+        code, details = _OTHERWISE[unexpected]
+        severity = "error"
+    elif row.client_id and not any(row.client_id in each.clients for each in usable):
         code, severity, details = "client_not_found", "error", "The loan with this id belongs to another client"
-    elif row.loan_id not in payable:
+    elif not any(each.loan["status"] in REPAYABLE for each in usable):
         code, severity, details = "loan_not_expected", "error", "The loan is neither paying back nor defaulted"
     elif reported is not None and row.amount < reported:
         code, severity, details = "amount_below_expected", "warning", "Amount is lower than reported before"

@@ -6,6 +6,7 @@ one request alone, by its header `Kiva-Sandbox: naming=camel, fault=503`.
 
 import re
 from collections.abc import Mapping
+from threading import Lock
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,7 +23,7 @@ class NoSuchSwitch(Exception):
 class Switches(BaseModel):
     """All switches, each at its default unless told otherwise. What is Kiva's likeliest behaviour is the default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     naming: Annotated[
         Literal["snake", "camel"],
@@ -89,12 +90,64 @@ class Switches(BaseModel):
         Raises:
             NoSuchSwitch: a name or a value does not exist; then none is changed.
         """
+        unknown = sorted(changes.keys() - Switches.model_fields)
+        if unknown:
+            raise NoSuchSwitch(f"there is no switch {unknown[0][:40]!a}; there are {', '.join(Switches.model_fields)}")
         try:
             return Switches.model_validate(
                 {**self.model_dump(), **{name: _number_or_same(value) for name, value in changes.items()}}
             )
         except ValidationError as error:
-            raise NoSuchSwitch("; ".join(sorted({_words(mistake["loc"][0]) for mistake in error.errors()}))) from None
+            wrong = sorted({str(mistake["loc"][0]) for mistake in error.errors()})
+            raise NoSuchSwitch("; ".join(f"{name} must be one of: {choices(name)}" for name in wrong)) from None
+
+
+DEFAULTS = Switches()
+
+
+class Switchboard:
+    """The switches of now: those of the start, until somebody changes them. Safe to use from several threads."""
+
+    def __init__(self, start: Switches) -> None:
+        self.start = start
+        self._now = start
+        self._lock = Lock()
+
+    @property
+    def now(self) -> Switches:
+        """All switches as they stand; `fault_times` is how many calls are still to meet them."""
+        with self._lock:
+            return self._now
+
+    def change(self, changes: Mapping[str, object]) -> Switches:
+        """Set some otherwise, for all calls from now on. Raises NoSuchSwitch; then none is changed."""
+        with self._lock:
+            self._now = self._now.but(changes)
+            return self._now
+
+    def reset(self) -> None:
+        """Go back to those of the start."""
+        with self._lock:
+            self._now = self.start
+
+    def for_call(self, call: Call | None, header: str) -> Switches:
+        """Those for one request, with what its `header` changes; one that is no call meets neither fault nor latency.
+
+        A call that meets a fault or latency of now, and not of its header, is one less of `fault_times`. What a header
+        says is about its own request, whatever `fault_on` of now is.
+
+        Raises:
+            NoSuchSwitch: the header names a switch or value that does not exist; then nothing is counted.
+        """
+        told = of_header(header)
+        with self._lock:
+            now = _meant_for(call, self._now)
+            own = _meant_for(call, now.but({"fault_on": "all", **told}))
+            of_now = {name for name, nothing in _NOTHING.items() if getattr(own, name) != nothing} - told.keys()
+            if of_now and isinstance(self._now.fault_times, int):
+                left = self._now.fault_times - 1
+                self._now = self._now.but({"fault_times": left} if left else {**_NOTHING, "fault_times": "always"})
+        return own
 
 
 def of_header(header: str) -> dict[str, str]:
@@ -124,11 +177,14 @@ def choices(name: str) -> str:
     return ", ".join(words)
 
 
+_NOTHING = {"fault": "off", "latency": 0}
+
+
+def _meant_for(call: Call | None, switches: Switches) -> Switches:
+    return switches if call and switches.fault_on in ("all", call) else switches.but(_NOTHING)
+
+
 def _number_or_same(value: object) -> object:
-    return int(value) if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value) else value
-
-
-def _words(name: object) -> str:
-    if name not in Switches.model_fields:
-        return f"there is no switch {str(name)[:40]!r}; there are {', '.join(Switches.model_fields)}"
-    return f"{name} must be one of: {choices(str(name))}"
+    if not isinstance(value, str) or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
+        return value
+    return float(value) if "." in value else int(value)

@@ -4,18 +4,32 @@ import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from http import HTTPStatus
+from secrets import token_urlsafe
 from uuid import uuid4
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
 from kiva_sandbox.data import SCOPES, Partner
+from kiva_sandbox.switches import DEFAULTS, Switches
 
 AUDIENCES = ("https://partner-api-stage.dk1.kiva.org", "https://partner-api-stage.kiva.org")
 """Both staging audiences that Kiva has published. They are compared as strings and are not the API's address."""
 ISSUER = "https://auth-stage.dk1.kiva.org/"
 LIFETIME_SECONDS = 43_199
 _KEY_ID = "sbx9001k"
+_GENERATIONS: dict[int, tuple[tuple[str, ...], Callable[[], str]]] = {
+    2026: (
+        ("access_token", "scope", "iss", "partnerId", "token_type", "expires_in", "jti"),
+        lambda: str(uuid4()),
+    ),
+    2025: (
+        ("access_token", "token_type", "expires_in", "scope", "iss", "partnerId", "jti"),
+        lambda: token_urlsafe(20),
+    ),
+}
+"""By the year since which, or until which, Kiva has answered so: the keys in their order, and a new `jti`."""
 
 
 class OAuthError(Exception):
@@ -48,8 +62,8 @@ class Tokens:
         self._key = key
         self._now = now
 
-    def issue(self, form: Mapping[str, str]) -> dict[str, str | int]:
-        """The answer to a token request with these form fields, in the key order Kiva has used since 2026.
+    def issue(self, form: Mapping[str, str], switches: Switches = DEFAULTS) -> dict[str, str | int]:
+        """The answer to a token request with these form fields, in the key order and with the `jti` of that year.
 
         Raises OAuthError for wrong credentials, another grant type, an unknown audience, or no scope left to grant.
         """
@@ -61,9 +75,10 @@ class Tokens:
         if audience not in AUDIENCES:
             raise OAuthError(400, "invalid_request", "Unknown audience")
         scopes = self._granted(form.get("scope", ""))
-        if not scopes:
+        if not scopes and switches.empty_scope >= HTTPStatus.BAD_REQUEST:
             raise OAuthError(400, "invalid_scope", "None of the requested scopes is authorised for this client")
-        jti = str(uuid4())
+        keys, new_id = _GENERATIONS[switches.token_answer]
+        jti = new_id()
         claims = {
             "aud": [audience],
             "scope": sorted(scopes),
@@ -73,7 +88,7 @@ class Tokens:
             "jti": jti,
             "client_id": self._partner.client_id,
         }
-        return {
+        answer: dict[str, str | int] = {
             "access_token": jwt.encode(claims, self._key, algorithm="RS256", headers={"kid": _KEY_ID}),
             "scope": " ".join(scopes),
             "iss": ISSUER,
@@ -82,12 +97,17 @@ class Tokens:
             "expires_in": LIFETIME_SECONDS,
             "jti": jti,
         }
+        return {key: answer[key] for key in keys}
 
-    def check(self, authorization: str) -> Grant:
-        """What the bearer of this `Authorization` header may do. Raises OAuthError when it is no valid token."""
+    def check(self, authorization: str, refused: int = 401) -> Grant:
+        """What the bearer of this `Authorization` header may do.
+
+        Raises:
+            OAuthError: it is no valid token; with the status `refused`.
+        """
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
-            raise OAuthError(401, "invalid_token", "Access token missing")
+            raise OAuthError(refused, "invalid_token", "Access token missing")
         try:
             claims = jwt.decode(
                 token.strip(),
@@ -98,9 +118,9 @@ class Tokens:
                 options={"verify_exp": False, "require": ["exp"]},  # expiry is ours to judge: by the clock passed in
             )
         except jwt.InvalidTokenError:
-            raise OAuthError(401, "invalid_token", "Access token invalid") from None
+            raise OAuthError(refused, "invalid_token", "Access token invalid") from None
         if claims["exp"] <= self._now().timestamp():
-            raise OAuthError(401, "invalid_token", "Access token expired")
+            raise OAuthError(refused, "invalid_token", "Access token expired")
         return Grant(claims["partnerId"], frozenset(claims["scope"]))
 
     def _knows(self, client_id: str, client_secret: str) -> bool:

@@ -1,6 +1,7 @@
 """What the routes share: how answers and refusals look on the wire, and where the sandbox itself is found."""
 
 import json
+import math
 from http import HTTPStatus
 from typing import Annotated, cast, override
 
@@ -10,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from kiva_sandbox.state import State
+from kiva_sandbox.switches import NoSuchSwitch, Switchboard, Switches
 from kiva_sandbox.tokens import OAuthError, Tokens
 
 
@@ -24,10 +26,24 @@ class Answer(JSONResponse):
 class ApiError(Exception):
     """The request was read, and the Partner API will not have it."""
 
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
 
 def no_such_route() -> HTTPException:
     """The refusal of a path that nothing answers."""
     return HTTPException(404, "No message available")
+
+
+def unreadable() -> HTTPException:
+    """The refusal of a body that cannot be read as what it should be."""
+    return HTTPException(400, "JSON parse error")
+
+
+def media_type(request: Request) -> str:
+    """What the body of a request is said to be, in lower case and without parameters."""
+    return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 async def _state(request: Request) -> State:
@@ -38,23 +54,51 @@ async def _tokens(request: Request) -> Tokens:
     return cast("Tokens", request.app.state.tokens)
 
 
+async def _board(request: Request) -> Switchboard:
+    return cast("Switchboard", request.app.state.board)
+
+
+async def _switches(request: Request) -> Switches:
+    return cast("Switches", request.state.switches)
+
+
 KeptState = Annotated[State, Depends(_state)]
 TokensOfPartner = Annotated[Tokens, Depends(_tokens)]
+Board = Annotated[Switchboard, Depends(_board)]
+SwitchesOfCall = Annotated[Switches, Depends(_switches)]
+"""As `Faults` worked them out for this request."""
+
+
+async def _json_body(request: Request) -> object:
+    if media_type(request) != "application/json":
+        raise HTTPException(415, "Content type not supported")
+    try:
+        return json.loads(await request.body(), parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError):
+        raise unreadable() from None
+
+
+JsonBody = Annotated[object, Depends(_json_body)]
 
 
 async def sent_from_here(request: Request) -> None:
     """Let nobody's page elsewhere make a browser publish or reset anything (cross-site request forgery).
 
     Browsers say where a request comes from: in `Sec-Fetch-Site` (W3C Fetch Metadata) when they trust the address, as
-    they do the loopback; else in `Origin`, with every POST (RFC 6454 §7). Programs say neither and are let in.
+    they do the loopback; else in `Origin`, with all but GET and HEAD (Fetch §3.2). Programs say neither and are let in.
 
     Raises:
         HTTPException: 403.
     """
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     own = site in ("same-origin", "none") if site else origin in (None, str(request.base_url).rstrip("/"))
-    if request.method == "POST" and not own:
+    if request.method not in ("GET", "HEAD") and not own:
         raise HTTPException(403, "This came from a page elsewhere, so nothing was done.")
+
+
+def bad_switch(error: NoSuchSwitch) -> Answer:
+    """The refusal of a switch or value that does not exist: nothing was done."""
+    return Answer({"error": "bad_switch", "message": str(error)}, 400)
 
 
 def add_refusals(app: FastAPI) -> None:
@@ -66,22 +110,27 @@ def add_refusals(app: FastAPI) -> None:
 
     @app.exception_handler(ApiError)
     async def not_accepted(_: Request, error: ApiError) -> Answer:
-        return Answer({"code": "api.error", "message": str(error)}, 400)
+        return Answer({"code": "api.error", "message": str(error)}, error.status)
+
+    @app.exception_handler(NoSuchSwitch)
+    async def not_switched(_: Request, error: NoSuchSwitch) -> Answer:
+        return bad_switch(error)
 
     @app.exception_handler(StarletteHTTPException)
     async def not_served(request: Request, error: StarletteHTTPException) -> Answer:
-        return _spring(request, error.status_code, error.detail)
+        return springs(request, error.status_code, error.detail)
 
     @app.exception_handler(RequestValidationError)
     async def bad_query(request: Request, _: RequestValidationError) -> Answer:
-        return _spring(request, 400, "Bad Request")
+        return springs(request, 400, "Bad Request")
 
     @app.exception_handler(Exception)
     async def broken(request: Request, _: Exception) -> Answer:
-        return _spring(request, 500, "No message available")
+        return springs(request, 500)
 
 
-def _spring(request: Request, status: int, message: str) -> Answer:
+def springs(request: Request, status: int, message: str = "No message available") -> Answer:
+    """An error as Spring Boot words it, which Kiva's API is made with."""
     now = cast("State", request.app.state.kept).now()
     body = {
         "timestamp": now.isoformat(timespec="milliseconds"),
@@ -91,3 +140,11 @@ def _spring(request: Request, status: int, message: str) -> Answer:
         "path": request.url.path,
     }
     return Answer(body, status)
+
+
+def _finite(text: str) -> float:
+    """A JSON number as float. NaN and Infinity are no JSON, and what overflows could not be shown again as JSON."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("not a finite number")
+    return number

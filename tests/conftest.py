@@ -123,4 +123,4 @@ def chromium(tmp_path_factory, downloads):
 def serve():
     """Serves an application on a port of its own until the test is over; gives its address."""
     with ExitStack() as running:
-        yield lambda app: running.enter_context(serving(app))
+        yield lambda *app_and_config: running.enter_context(serving(*app_and_config))

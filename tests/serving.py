@@ -8,10 +8,10 @@ import uvicorn
 
 
 @contextmanager
-def serving(app):
+def serving(app, config=uvicorn.Config):
     """Gives the address."""
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(config(app, log_level="warning", timeout_graceful_shutdown=1))
     thread = Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

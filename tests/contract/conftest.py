@@ -1,28 +1,32 @@
 """The functions and the client against the imitation of Kiva, over a real connection: what counts is what arrived."""
 
-import asyncio
 import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from urllib.parse import parse_qs
 
 import boto3
 import pytest
 import requests
 
-from deployment import ENVIRONMENT, credentials
+from deployment import credentials
 from fakes import Context
+from faults.in_process import DynamoDb
 from handlers import Console, Function
 from kiva_partner import runtime
 from kiva_partner.messages import Kind
 from kiva_sandbox.app import create_app
 from kiva_sandbox.data import Partner, portfolio
+from kiva_sandbox.serving import serve_config
 from kiva_sandbox.state import State
 from kiva_sandbox.tokens import AUDIENCES, Tokens, new_signing_key
 from serving import serving
 
 PARTNER = Partner()
+LOANS = 100
+"""Of its portfolio: all statuses occur."""
 
 
 def pytest_configure(config):
@@ -51,7 +55,7 @@ class Request:
 class Wire:
     """Stands before the imitation and keeps what arrives.
 
-    `status` is put in the place of the answer's own, `hold` keeps answers back until it is set; tokens are given anyway.
+    `status` takes the place of every answer's own, but for those to requests for a token.
     """
 
     def __init__(self, app):
@@ -61,7 +65,6 @@ class Wire:
     def forget(self):
         self.requests = []
         self.status = None
-        self.hold = None
         self.before = lambda request: None
 
     async def __call__(self, scope, receive, send):
@@ -87,8 +90,6 @@ class Wire:
 
         async def send_on(message):
             if message["type"] == "http.response.start" and request.path != "/oauth/token":
-                if self.hold:
-                    await asyncio.to_thread(self.hold.wait)
                 message = {**message, "status": self.status or message["status"]}
             await send(message)
 
@@ -130,6 +131,10 @@ class Kiva:
         """What it holds: `drafts`, `journals`, `uploads` or `loans`."""
         return requests.get(f"{self.url}/_sandbox/{name}", timeout=10).json()["data"]
 
+    def switch(self, **switches):
+        """From now on it does these otherwise."""
+        requests.patch(f"{self.url}/_sandbox/switches", json=switches, timeout=10).raise_for_status()
+
     def start_anew(self):
         requests.post(f"{self.url}/_sandbox/reset", timeout=10).raise_for_status()
         self.clock.ahead = timedelta()
@@ -137,10 +142,10 @@ class Kiva:
 
 
 @contextmanager
-def _kiva(key, partner, loans=500):
+def _kiva(key, partner, loans):
     clock = Clock()
     wire = Wire(create_app(State(portfolio(loans), clock), Tokens(partner, key, clock)))
-    with serving(wire) as url:
+    with serving(wire, serve_config) as url:
         yield Kiva(url, wire, clock)
 
 
@@ -151,7 +156,7 @@ def signing_key():
 
 @pytest.fixture(scope="session")
 def running_kiva(signing_key):
-    with _kiva(signing_key, PARTNER) as kiva:
+    with _kiva(signing_key, PARTNER, LOANS) as kiva:
         yield kiva
 
 
@@ -165,12 +170,22 @@ def kiva(running_kiva):
 @pytest.fixture
 def another_kiva(signing_key):
     """An imitation of a test's own, for another partner; a context."""
-    return lambda partner: _kiva(signing_key, partner)
+    return lambda partner: _kiva(signing_key, partner, LOANS)
 
 
 @pytest.fixture
-def deployed(deployed, kiva, stack_for):
+def ledger():
+    """The ledger's table. Reports of a thousand rows are too much for moto's."""
+    return DynamoDb()
+
+
+@pytest.fixture
+def deployed(deployed, kiva, ledger, stack_for, monkeypatch):
     """Everything a function finds around it, and Kiva is the imitation."""
+    others = runtime._aws_client.__wrapped__
+    monkeypatch.setattr(
+        runtime, "_aws_client", cache(lambda service: ledger if service == "dynamodb" else others(service))
+    )
     stack_for(kiva, PARTNER)
     return kiva
 

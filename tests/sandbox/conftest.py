@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 from kiva_sandbox.app import create_app
 from kiva_sandbox.data import Partner, portfolio
 from kiva_sandbox.state import State
+from kiva_sandbox.switches import HEADER, Switches
 from kiva_sandbox.tokens import Tokens, new_signing_key
 
 AUDIENCE = "https://partner-api-stage.dk1.kiva.org"
@@ -126,6 +127,33 @@ def bearer(http, form):
 @pytest.fixture
 def kiva(bearer):
     return bearer()
+
+
+@pytest.fixture(params=["header", "run time", "start"])
+def told(request, http, form, signing_key, clock):
+    """Makes somebody with a token at a sandbox that was told these switches, in each of the three ways."""
+
+    def tell(**switches):
+        client, headers = http, {}
+        if request.param == "header":
+            headers = {HEADER: ", ".join(f"{name}={value}" for name, value in switches.items())}
+        elif request.param == "run time":
+            assert http.patch("/_sandbox/switches", json=switches).status_code == 200
+        else:
+            app = create_app(State(portfolio(), clock), Tokens(Partner(), signing_key, clock), Switches().but(switches))
+            client = TestClient(app)
+        token = client.post("/oauth/token", data=form).json()["access_token"]
+        return Caller(client, {"Authorization": f"Bearer {token}"} | headers)
+
+    return tell
+
+
+@pytest.fixture(
+    params=["1e999999999", "-1e999999999", "1e400", "NaN", "sNaN", "Infinity", 10**400], ids=lambda it: str(it)[:12]
+)
+def no_amount(request):
+    """What Python's decimals take for a number, and nobody can reckon with or show as JSON."""
+    return request.param
 
 
 @pytest.fixture

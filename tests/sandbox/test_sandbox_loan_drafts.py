@@ -121,3 +121,10 @@ def test_a_draft_without_a_loan_id_or_a_price_cannot_be_published(kiva, individu
     draft = kiva.post("loan_draft", {**individual, **lacking}).json()["loan_draft_uuid"]
     assert kiva.http.post(f"/_sandbox/drafts/{draft}/publish").status_code == 409
     assert kiva.seen("loans")["total"] == 500
+
+
+@pytest.mark.parametrize("field", ["amount", "principal", "interest"])
+def test_an_amount_beyond_all_numbers_is_refused_also_as_text(kiva, individual, field, no_amount):
+    (individual["entreps"] if field == "amount" else individual["schedule"])[0][field] = no_amount
+    assert kiva.post("loan_draft", individual).status_code == 400
+    assert kiva.seen("drafts")["total"] == 0

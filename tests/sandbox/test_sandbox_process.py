@@ -4,6 +4,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -51,6 +53,22 @@ def test_a_draft_goes_through_the_real_server_which_logs_paths_only_and_stops_wh
     assert '"POST /v3/partner/9001/loan_draft HTTP/1.1" 200' in log
     for secret in ("Akinyi", "query=", token, form["client_secret"]):
         assert secret not in log + errors
+
+
+def test_told_to_stop_it_waits_for_no_latency_and_logs_no_traceback(process, form, individual):
+    address = process.stdout.readline().split()[-1]
+    with httpx2.Client(base_url=address, trust_env=False) as http, ThreadPoolExecutor() as aside:
+        token = http.post("/oauth/token", data=form).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}", "Kiva-Sandbox": "latency=600"}
+        call = aside.submit(http.post, "/v3/partner/9001/loan_draft", json=individual, headers=headers, timeout=60)
+        while not http.get("/_sandbox/drafts").json()["total"]:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=30)
+        with pytest.raises(httpx2.RemoteProtocolError):
+            call.result()
+    assert process.returncode == 0
+    assert "Traceback" not in errors
 
 
 def test_a_port_that_is_taken_is_one_clear_line_and_exit_1():

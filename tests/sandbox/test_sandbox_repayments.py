@@ -59,6 +59,19 @@ def test_an_unknown_loan_is_an_error_that_leaves_its_neighbours_alone(kiva):
     assert [kept["recorded"] for kept in kiva.seen("uploads")["data"][0]["rows"]] == [False, True]
 
 
+def test_a_members_id_is_an_error_that_asks_for_the_groups(kiva):
+    answer = report(kiva, row("L-70010-1-A"), row("L-70010-1"))
+    assert answer["problems"] == [
+        {
+            "loan_id": "L-70010-1-A",
+            "details": "This is one member's id; the group's repayment is reported by the group's id",
+            "code": "repayment.member_of_group",
+            "severity": "error",
+        }
+    ]
+    assert [kept["recorded"] for kept in kiva.seen("uploads")["data"][0]["rows"]] == [False, True]
+
+
 def test_a_loan_under_another_clients_id_is_an_error(kiva):
     assert report(kiva, row(client_id="C-18012"))["problems"][0]["severity"] == "error"
 
@@ -95,4 +108,9 @@ def test_more_than_300_rows_are_taken_with_a_warning_about_the_call(kiva):
 def test_a_report_without_a_required_field_is_refused_whole(kiva, body, message):
     refused = kiva.post("repayments", body)
     assert (refused.status_code, refused.json()) == (400, {"code": "api.error", "message": message})
+    assert kiva.seen("uploads")["total"] == 0
+
+
+def test_an_amount_beyond_all_numbers_is_refused_also_as_text(kiva, no_amount):
+    assert kiva.post("repayments", {"repayments": [row(amount=no_amount)]}).status_code == 400
     assert kiva.seen("uploads")["total"] == 0
