@@ -1,22 +1,25 @@
 """The functions and the client against the imitation of Kiva, over a real connection: what counts is what arrived."""
 
 import json
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from urllib.parse import parse_qs
+from uuid import uuid4
 
-import boto3
 import pytest
 import requests
 
-from deployment import credentials
+from deployment import ENVIRONMENT, credentials
 from fakes import Context
-from faults.in_process import DynamoDb
+from faults.in_process import S3, DynamoDb
+from faults.poller import Queue, Sqs
+from faults.stage import Secrets
 from handlers import Console, Function
 from kiva_partner import runtime
 from kiva_partner.messages import Kind
+from kiva_partner.settings import KINDS
 from kiva_sandbox.app import create_app
 from kiva_sandbox.data import Partner, portfolio
 from kiva_sandbox.serving import serve_config
@@ -173,46 +176,67 @@ def another_kiva(signing_key):
     return lambda partner: _kiva(signing_key, partner, LOANS)
 
 
-@pytest.fixture
-def ledger():
-    """The ledger's table. Reports of a thousand rows are too much for moto's."""
-    return DynamoDb()
+class Stack:
+    """What the functions find around them. Queues, table and bucket are of this process: moto would take most of the
+    time of these tests, which are not about AWS.
+    """
 
+    def __init__(self, monkeypatch):
+        self.ledger, self._secrets = DynamoDb(), Secrets()
+        self.dead_letters = Queue("dead-letters", time.time)
+        self.queue = Queue("queue", time.time, dead_letters=self.dead_letters)
+        clients = {
+            "dynamodb": self.ledger,
+            "s3": S3(),
+            "secretsmanager": self._secrets,
+            "sqs": Sqs(self.queue, self.dead_letters),
+        }
+        monkeypatch.setattr(runtime, "aws", lambda service: lambda: clients[service])
+        self._monkeypatch = monkeypatch
+        own = {
+            "QUEUE_URL": self.queue.url,
+            "DEAD_LETTER_QUEUE_URL": self.dead_letters.url,
+            **{f"{kind.upper()}_QUEUE_URL": self.queue.url for kind in KINDS},
+            # Powertools keeps a logger for each name, and with it the stdout of the test that made it.
+            "POWERTOOLS_SERVICE_NAME": f"tests-{uuid4()}",
+        }
+        self.set(**{**ENVIRONMENT, **own})
 
-@pytest.fixture
-def deployed(deployed, kiva, ledger, stack_for, monkeypatch):
-    """Everything a function finds around it, and Kiva is the imitation."""
-    others = runtime._aws_client.__wrapped__
-    monkeypatch.setattr(
-        runtime, "_aws_client", cache(lambda service: ledger if service == "dynamodb" else others(service))
-    )
-    stack_for(kiva, PARTNER)
-    return kiva
-
-
-@pytest.fixture
-def stack_for(aws, monkeypatch):
-    """Sets up the functions for an imitation of Kiva and a partner of it, as another stack."""
-
-    def set_up(kiva, partner):
-        for name, value in addresses(kiva).items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("KIVA_PARTNER_ID", partner.id)
-        stored = credentials(partner.client_secret, client_id=partner.client_id, partner_id=partner.id)
-        boto3.client("secretsmanager").put_secret_value(SecretId="credentials", SecretString=stored)
+    def set(self, **variables):
+        """Deployed anew with these otherwise."""
+        for name, value in variables.items():
+            self._monkeypatch.setenv(name, str(value))
         runtime.forget()
 
-    return set_up
+    def lead_to(self, kiva, partner):
+        """Deployed anew, for this partner at this imitation."""
+        stored = credentials(partner.client_secret, client_id=partner.client_id, partner_id=partner.id)
+        self._secrets.put_secret_value(SecretId=ENVIRONMENT["KIVA_CREDENTIALS_SECRET"], SecretString=stored)
+        self.set(**addresses(kiva.url), KIVA_PARTNER_ID=partner.id)
+
+    @property
+    def token(self):
+        """The token that the functions share."""
+        stored = self._secrets.get_secret_value(SecretId=ENVIRONMENT["TOKEN_STORE_NAME"])["SecretString"]
+        return json.loads(stored)["access_token"]
+
+    @property
+    def reasons(self):
+        """Why messages are dead letters."""
+        return [each.attributes["Reason"]["StringValue"] for each in self.dead_letters.messages]
 
 
-def addresses(kiva):
+def addresses(url):
     """The variables that say where Kiva is."""
-    return {
-        "KIVA_TOKEN_URL": f"{kiva.url}/oauth/token",
-        "KIVA_API_BASE_URL": kiva.url,
-        "KIVA_AUDIENCE": AUDIENCES[0],
-        "KIVA_READ_TIMEOUT_SECONDS": "5",
-    }
+    return {"KIVA_TOKEN_URL": f"{url}/oauth/token", "KIVA_API_BASE_URL": url, "KIVA_AUDIENCE": AUDIENCES[0]}
+
+
+@pytest.fixture
+def stack(kiva, monkeypatch):
+    stack = Stack(monkeypatch)
+    stack.lead_to(kiva, PARTNER)
+    yield stack
+    runtime.forget()
 
 
 @pytest.fixture
@@ -221,20 +245,20 @@ def context():
 
 
 @pytest.fixture
-def drafts(deployed, context):
+def drafts(stack, context):
     return Function(Kind.LOAN_DRAFT, context)
 
 
 @pytest.fixture
-def updates(deployed, context):
+def updates(stack, context):
     return Function(Kind.JOURNAL_UPDATE, context)
 
 
 @pytest.fixture
-def reports(deployed, context):
+def reports(stack, context):
     return Function(Kind.REPAYMENT, context)
 
 
 @pytest.fixture
-def console(deployed, context):
+def console(stack, context):
     return Console(context)

@@ -1,7 +1,7 @@
 """Twenty-one bugs that others who integrated with Kiva had, in production, in libraries and in Kiva's own samples.
 
-For each of them what we do instead, as Kiva sees it: the functions called as Lambda calls them, the imitation of Kiva on
-a port, and between them requests as they arrived.
+For each of them what we do instead, as Kiva sees it: the functions called as Lambda calls them, the imitation of Kiva
+on a port, and between them requests as they arrived.
 """
 
 import base64
@@ -13,7 +13,6 @@ from decimal import Decimal
 from importlib import import_module
 from urllib.parse import quote, quote_plus, urlsplit
 
-import boto3
 import pytest
 import requests
 import time_machine
@@ -103,19 +102,6 @@ def state_of(console):
     return state
 
 
-@pytest.fixture
-def reasons(queue_urls):
-    """Why messages are dead letters."""
-
-    def take():
-        found = boto3.client("sqs").receive_message(
-            QueueUrl=queue_urls[1], MaxNumberOfMessages=10, MessageAttributeNames=["All"]
-        )
-        return [it["MessageAttributes"]["Reason"]["StringValue"] for it in found.get("Messages", [])]
-
-    return take
-
-
 # --- 1 to 4: repayments -----------------------------------------------------------------------------------------------
 
 
@@ -147,12 +133,9 @@ def test_a_month_is_whole_only_with_the_loans_that_pay_back_and_those_that_have_
 
 @bug(2)
 @pytest.mark.parametrize("bound", ["Default", "MaxValue"])
-def test_a_thousand_rows_go_in_calls_of_three_hundred_at_most_and_each_row_in_one_of_them(
-    reports, kiva, monkeypatch, bound
-):
+def test_a_thousand_rows_go_in_calls_of_three_hundred_at_most_and_each_row_in_one_of_them(reports, kiva, stack, bound):
     rows_per_call = cloudformation.read()["Parameters"]["RepaymentsPerCall"][bound]
-    monkeypatch.setenv("REPAYMENTS_PER_CALL", str(rows_per_call))
-    runtime.forget()
+    stack.set(REPAYMENTS_PER_CALL=rows_per_call)
     assert reports.batch(report(*((number, 100) for number in range(1, 1001)))) == []
     sizes = [len(body["repayments"]) for body in kiva.sent("repayments")]
     assert max(sizes) <= 300
@@ -182,13 +165,13 @@ NO_AMOUNT = [{}, {"amount": None}, {"amount": ""}, {"amount": "0"}, {"amount": F
 
 @bug(4)
 @pytest.mark.parametrize("amount", NO_AMOUNT, ids=str)
-def test_a_row_without_an_amount_goes_nowhere_and_never_as_nought(reports, kiva, reasons, amount):
+def test_a_row_without_an_amount_goes_nowhere_and_never_as_nought(reports, kiva, stack, amount):
     message = report((1, 100), (3, 100))
     del message["repayments"][1]["amount"]
     message["repayments"][1] |= amount
     assert reports.batch(message) == []
     assert kiva.sent() == []
-    (reason,) = reasons()
+    (reason,) = stack.reasons
     assert "$.repayments[1].amount" in reason
     assert reports.post(message)[0] == 400
 
@@ -217,9 +200,8 @@ def test_every_amount_that_arrives_is_one_that_was_sent(reports, kiva):
 
 @bug(5)
 @pytest.mark.parametrize("parallel", ["1", "4"])
-def test_drafts_of_one_batch_share_no_borrower_and_no_instalment(drafts, kiva, monkeypatch, parallel):
-    monkeypatch.setenv("PARALLEL_CALLS", parallel)
-    runtime.forget()
+def test_drafts_of_one_batch_share_no_borrower_and_no_instalment(drafts, kiva, stack, parallel):
+    stack.set(PARALLEL_CALLS=parallel)
     messages = [
         individual(
             f"L-{number}",
@@ -325,9 +307,9 @@ def test_an_individual_draft_has_no_field_of_a_group_not_even_an_empty_one(draft
 
 @bug(11)
 @pytest.mark.parametrize("name", GROUP_FIELDS)
-def test_an_individual_event_with_a_field_of_a_group_is_refused_by_name(drafts, kiva, reasons, name):
+def test_an_individual_event_with_a_field_of_a_group_is_refused_by_name(drafts, kiva, stack, name):
     assert drafts.batch(individual(**{name: GROUP_FIELDS[name]})) == []
-    assert [reason.partition(": ")[0] for reason in reasons()] == [f"$.{name}"]
+    assert [reason.partition(": ")[0] for reason in stack.reasons] == [f"$.{name}"]
     assert kiva.sent() == []
 
 
@@ -343,9 +325,9 @@ def test_who_is_not_in_the_photo_arrives_in_the_order_of_the_borrowers(drafts, k
 
 @bug(11)
 @pytest.mark.parametrize("absent", [[False], [False, True, False]])
-def test_a_group_that_says_it_of_too_few_or_too_many_is_refused(drafts, kiva, reasons, absent):
+def test_a_group_that_says_it_of_too_few_or_too_many_is_refused(drafts, kiva, stack, absent):
     drafts.batch(group(not_pictured=absent))
-    (reason,) = reasons()
+    (reason,) = stack.reasons
     assert reason.startswith("$.not_pictured: must have one value for each")
     assert kiva.sent() == []
 
@@ -354,7 +336,7 @@ def test_a_group_that_says_it_of_too_few_or_too_many_is_refused(drafts, kiva, re
 
 
 @bug(8)
-def test_one_that_cannot_be_taken_stops_none_of_its_neighbours(drafts, kiva, reasons):
+def test_one_that_cannot_be_taken_stops_none_of_its_neighbours(drafts, kiva, stack):
     bad = [
         "{",
         individual("L-2", currency="shillings"),
@@ -364,7 +346,7 @@ def test_one_that_cannot_be_taken_stops_none_of_its_neighbours(drafts, kiva, rea
     del bad[2]["image_encoded"]
     assert drafts.batch(individual("L-1"), *bad, individual("L-4")) == []
     assert sorted(body["entreps"][0]["loan_id"] for body in kiva.sent("loan_draft")) == ["L-1", "L-4"]
-    assert len(reasons()) == len(bad)
+    assert len(stack.reasons) == len(bad)
 
 
 @bug(8)
@@ -380,12 +362,12 @@ def test_one_that_kiva_does_not_answer_stops_none_of_its_neighbours(drafts, kiva
 
 
 @bug(9)
-def test_it_is_written_down_that_a_draft_is_being_sent_before_kiva_gets_it(drafts, kiva, ledger):
+def test_it_is_written_down_that_a_draft_is_being_sent_before_kiva_gets_it(drafts, kiva, stack):
     states = []
 
     def look(request):
         if request.path.endswith("loan_draft"):
-            states.extend(item["state"]["S"] for item in ledger.items() if "loan_id" in item)
+            states.extend(item["state"]["S"] for item in stack.ledger.items() if "loan_id" in item)
 
     kiva.wire.before = look
     drafts.batch(individual())
@@ -425,12 +407,13 @@ def test_a_death_between_the_post_and_writing_it_down_makes_no_second_post(
 @bug(9)
 def test_an_answer_that_could_not_be_written_down_is_no_reason_to_post_again(drafts, kiva, monkeypatch):
     def fail(*_):
+        drafts.context.seconds = 1  # until the time is over
         raise ConnectionError
 
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "settle", fail)
-        drafts.context.seconds = 130
         assert drafts.batch(individual()) == ["m0"]
+    drafts.context.seconds = 290
     drafts.batch(individual())
     assert len(kiva.has("drafts")) == 1
 
@@ -440,10 +423,10 @@ def test_an_answer_that_could_not_be_written_down_is_no_reason_to_post_again(dra
 
 @bug(12)
 @pytest.mark.parametrize("secret", [PARTNER.client_secret, "a%2Bb c&grant_type=x=é+", "%", "ключ & ключ"])
-def test_a_secret_of_any_characters_gets_a_token(another_kiva, signing_key, drafts, stack_for, secret):
+def test_a_secret_of_any_characters_gets_a_token(another_kiva, signing_key, drafts, stack, secret):
     partner = Partner(client_secret=secret)
     with another_kiva(partner) as kiva:
-        stack_for(kiva, partner)
+        stack.lead_to(kiva, partner)
         assert drafts.batch(individual()) == []
         (asked,) = kiva.token_requests
         assert asked.form["client_secret"] == secret
@@ -462,7 +445,7 @@ def test_every_post_says_that_it_is_json_in_the_header_that_says_so(kiva, everyt
 
 @bug(13)
 @pytest.mark.parametrize("media_type", ["Content-Type", "text/plain", "application/x-www-form-urlencoded"])
-def test_the_imitation_would_have_noticed(kiva, deployed, media_type):
+def test_the_imitation_would_have_noticed(kiva, stack, media_type):
     headers = {"Authorization": f"Bearer {runtime.tokens().get('create:loan_draft').value}", "Content-Type": media_type}
     url = f"{kiva.url}/v3/partner/{PARTNER.id}/loan_draft"
     assert requests.post(url, data="{}", headers=headers, timeout=10).status_code == 415
@@ -470,7 +453,7 @@ def test_the_imitation_would_have_noticed(kiva, deployed, media_type):
 
 @bug(14)
 def test_a_whole_run_logs_no_name_text_photo_token_or_secret(
-    kiva, drafts, updates, reports, console, context, capsys, caplog, queue_urls
+    kiva, stack, drafts, updates, reports, console, capsys, caplog
 ):
     caplog.set_level("DEBUG")
     photo = data_uri(png(rest=b"canary pixels of a borrower"))
@@ -485,12 +468,12 @@ def test_a_whole_run_logs_no_name_text_photo_token_or_secret(
     kiva.wire.status = None
     reports.batch(report((1, 100), (9999, 100)))
     console("/loans", query="Canary-Akinyi")
-    import_module("housekeeping.app").handler({}, context)
-    token = json.loads(boto3.client("secretsmanager").get_secret_value(SecretId="token")["SecretString"])
+    import_module("housekeeping.app").handler({}, drafts.context)
+    token = stack.token
     out, err = capsys.readouterr()
     written = out + err + "".join(it.getMessage() for it in caplog.records if it.name.startswith("kiva_partner"))
     assert "fetched a Kiva token" in written
-    secrets = [token["access_token"], *token["access_token"].split("."), PARTNER.client_secret, PARTNER.client_id]
+    secrets = [token, *token.split("."), PARTNER.client_secret, PARTNER.client_id]
     pixels = base64.b64encode(b"pixels of a borrower").decode()
     for value in [*BORROWER, "canary", *secrets, quote_plus(PARTNER.client_secret), photo.partition(",")[2], pixels]:
         assert value.lower() not in written.lower()
@@ -531,7 +514,7 @@ def test_credentials_are_in_the_body_of_the_token_request_and_nowhere_else(kiva,
         assert each.form["grant_type"] == "client_credentials"
     values = {PARTNER.client_id, PARTNER.client_secret}
     written = {form for value in values for form in (value, quote(value, safe=""), quote_plus(value))}
-    written |= {base64.b64encode(":".join((PARTNER.client_id, PARTNER.client_secret)).encode()).decode()}
+    written |= {base64.b64encode(f"{PARTNER.client_id}:{PARTNER.client_secret}".encode()).decode()}
     for each in kiva.wire.requests:
         outside = [each.path, each.query, *each.headers, *each.headers.values()]
         inside = [each.body.decode()] if each in kiva.calls else []
@@ -636,31 +619,30 @@ SENT = [
 
 @bug(16)
 @pytest.mark.parametrize(("kind", "message", "schema"), SENT, ids=["individual", "group", "journals", "repayments"])
-def test_every_name_that_arrives_is_kivas_with_its_type_and_none_is_lost(deployed, context, kind, message, schema):
+def test_every_name_that_arrives_is_kivas_with_its_type_and_none_is_lost(kiva, stack, context, kind, message, schema):
     Function(kind, context).batch(message)
-    (body,) = deployed.sent()
+    (body,) = kiva.sent()
     assert list(misfits(body, schema)) == []
     assert set(names(body)) == set(names(schema))
 
 
 @bug(16)
 @pytest.mark.parametrize("kind", Kind)
-def test_a_name_of_the_producers_own_or_a_misspelt_one_does_not_arrive(deployed, context, reasons, kind):
+def test_a_name_of_the_producers_own_or_a_misspelt_one_does_not_arrive(kiva, stack, context, kind):
     messages = {
         Kind.LOAN_DRAFT: group(internale_client_id="G-1"),
         Kind.JOURNAL_UPDATE: example(Kind.JOURNAL_UPDATE, "visit", user_id=1),
         Kind.REPAYMENT: {**report((1, 100)), "user_id": 1},
     }
     Function(kind, context).batch(messages[kind])
-    (reason,) = reasons()
+    (reason,) = stack.reasons
     assert reason.endswith("is not a field of this kind of message")
-    assert deployed.sent() == []
+    assert kiva.sent() == []
 
 
 @bug(16)
-def test_what_is_only_for_us_stays_with_us(drafts, reports, kiva, monkeypatch):
-    monkeypatch.setenv("REPAYMENT_AMOUNT_MODE", "instalment")
-    runtime.forget()
+def test_what_is_only_for_us_stays_with_us(drafts, reports, kiva, stack):
+    stack.set(REPAYMENT_AMOUNT_MODE="instalment")
     drafts.batch(group(reference="mis-1"))
     reports.batch(example(Kind.REPAYMENT, "payments"))
     assert list(misfits(kiva.sent("loan_draft")[0], GROUP)) == []
@@ -681,7 +663,7 @@ def test_borrowers_schedule_and_truths_are_attached_as_they_were_said(drafts, ki
 
 
 @bug(17)
-def test_one_token_serves_many_calls_of_every_function(kiva, context, deployed):
+def test_one_token_serves_many_calls_of_every_function(kiva, stack, context):
     for round_ in range(2):
         for kind, message in (
             (Kind.LOAN_DRAFT, individual(f"L-{round_}")),
@@ -715,28 +697,26 @@ def test_no_phase_of_a_request_may_last_for_ever(everything, monkeypatch):
 
 
 @bug(17)
-def test_a_kiva_that_does_not_answer_is_left_in_time(drafts, kiva, state_of, monkeypatch):
-    monkeypatch.setenv("KIVA_READ_TIMEOUT_SECONDS", "1")
-    runtime.forget()
+def test_a_kiva_that_does_not_answer_is_left_in_time(drafts, kiva, stack, state_of):
+    stack.set(KIVA_READ_TIMEOUT_SECONDS=1)
     kiva.switch(latency=60, fault_on="loan_draft")
     assert drafts.batch(individual()) == []
     assert state_of("loan_draft", "L-1") == "UNKNOWN"
 
 
 @bug(17)
-def test_stacks_of_two_partners_share_no_path_no_token_and_no_credentials(another_kiva, drafts, kiva, stack_for):
+def test_stacks_of_two_partners_share_no_path_no_token_and_no_credentials(another_kiva, drafts, kiva, stack):
     other = Partner(id="4711", client_id="another-client", client_secret="another-secret")
     drafts.batch(individual())
     with another_kiva(other) as theirs:
-        stack_for(theirs, other)
+        stack.lead_to(theirs, other)
         drafts.batch(individual())
         assert [each.path for each in kiva.calls] == ["/v3/partner/9001/loan_draft"]
         assert [each.path for each in theirs.calls] == ["/v3/partner/4711/loan_draft"]
-        ours, theirs = kiva.wire.requests, theirs.wire.requests
-    assert not {each.headers.get("authorization") for each in ours[1:]} & {
-        each.headers.get("authorization") for each in theirs[1:]
-    }
-    assert (ours[0].form["client_id"], theirs[0].form["client_id"]) == (PARTNER.client_id, other.client_id)
+        tokens = {each.headers["authorization"] for each in kiva.calls + theirs.calls}
+        asked = [each.form["client_id"] for each in kiva.token_requests + theirs.token_requests]
+    assert len(tokens) == 2
+    assert asked == [PARTNER.client_id, other.client_id]
 
 
 # --- 19 to 21: what is asked, and of whom -----------------------------------------------------------------------------
@@ -769,11 +749,11 @@ SCOPE_OF = {
 @bug(20)
 @pytest.mark.parametrize("granted", SCOPES)
 def test_each_endpoint_works_with_a_token_of_its_own_scope_alone_and_with_no_other(
-    another_kiva, deployed, context, stack_for, granted
+    another_kiva, stack, context, granted
 ):
     partner = Partner(scopes=(granted,))
     with another_kiva(partner) as kiva:
-        stack_for(kiva, partner)
+        stack.lead_to(kiva, partner)
         for scope, (kind, message) in SCOPE_OF.items():
             failures = Function(kind, context).batch(message)
             assert failures == ([] if scope == granted else ["m0"])
@@ -795,14 +775,14 @@ def test_every_2xx_is_a_success(drafts, updates, reports, kiva, console, status)
 
 
 @bug(20)
-def test_the_header_holds_the_access_token_and_nothing_of_the_answer_around_it(kiva, everything):
+def test_the_header_holds_the_access_token_and_nothing_of_the_answer_around_it(kiva, stack, everything):
     everything()
     headers = {each.headers["authorization"] for each in kiva.calls}
     assert headers
     for header in headers:
         assert re.fullmatch(r"Bearer [\w-]+\.[\w-]+\.[\w-]+", header)
-    token = json.loads(boto3.client("secretsmanager").get_secret_value(SecretId="token")["SecretString"])
-    assert f"Bearer {token['access_token']}" in headers
+    token = stack.token
+    assert f"Bearer {token}" in headers
 
 
 @bug(21)
@@ -833,14 +813,14 @@ def test_a_host_that_only_looks_like_kivas_gets_no_credentials(stage, name):
 
 
 @bug(21)
-def test_the_check_of_credentials_shows_no_credentials(console, capsys):
+def test_the_check_of_credentials_shows_no_credentials(stack, console, capsys):
     """Kiva's sample for authorisation prints them."""
     status, answer = console("/check")
     assert status == 200
     assert all(each["ok"] for each in answer["checks"])
     shown = json.dumps(answer) + capsys.readouterr().out
-    token = json.loads(boto3.client("secretsmanager").get_secret_value(SecretId="token")["SecretString"])
-    assert not [value for value in (PARTNER.client_secret, token["access_token"]) if value in shown]
+    token = stack.token
+    assert not [value for value in (PARTNER.client_secret, token) if value in shown]
 
 
 def test_every_bug_has_a_test():
