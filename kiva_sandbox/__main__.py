@@ -5,7 +5,9 @@ import logging
 import signal
 import socket
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import override
 
 import uvicorn
@@ -13,8 +15,9 @@ import uvicorn
 from kiva_sandbox.app import create_app
 from kiva_sandbox.data import Partner, portfolio
 from kiva_sandbox.serving import serve_config
-from kiva_sandbox.state import State
-from kiva_sandbox.tokens import Tokens, new_signing_key
+from kiva_sandbox.state import State, Unusable
+from kiva_sandbox.switches import add_switch_options, switches_of
+from kiva_sandbox.tokens import Tokens
 
 
 class _WithoutQuery(logging.Filter):
@@ -30,10 +33,23 @@ class _WithoutQuery(logging.Filter):
 
 def main() -> None:
     """Serve until told to stop. Exits 1 with one line when the address cannot be had."""
-    parser = argparse.ArgumentParser(prog="kiva_sandbox", description="A local imitation of Kiva's Partner API.")
+    parser = argparse.ArgumentParser(
+        prog="kiva_sandbox",
+        usage="%(prog)s --port PORT [options]",
+        description="A local imitation of Kiva's Partner API.",
+    )
     parser.add_argument("--port", type=int, required=True, help="where to listen; 0 takes any free port")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    parser.add_argument("--loans", type=int, default=500, help="size of the portfolio (default: 500)")
+    parser.add_argument(
+        "--loans", type=int, default=500, help="size of the portfolio, of a state that is new (default: 500)"
+    )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="FILE",
+        help="keep everything in this SQLite file, and go on from it when it exists (default: in memory)",
+    )
+    add_switch_options(parser)
     options = parser.parse_args()
     try:
         listener = socket.create_server((options.host, options.port))
@@ -43,15 +59,22 @@ def main() -> None:
     def now() -> datetime:
         return datetime.now(UTC)
 
-    app = create_app(State(portfolio(options.loans), now), Tokens(Partner(), new_signing_key(), now))
+    try:
+        state = State(portfolio(options.loans), now, options.state)
+    except Unusable as error:
+        sys.exit(f"kiva_sandbox: {error}")
+    app = create_app(state, Tokens(Partner(), state.signing_key(), now), switches_of(options))
     # uvicorn stops serving on these signals and then raises them again; by then there is nothing left to do.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     config = serve_config(app)
     logging.getLogger("uvicorn.access").addFilter(_WithoutQuery())
     host, port = listener.getsockname()[:2]
-    print(f"Kiva sandbox with {options.loans} loans on http://{host}:{port}", flush=True)
-    uvicorn.Server(config).run(sockets=[listener])
+    loans, _ = state.find_loans("", "", 0, 0)
+    kept = f", kept in {options.state}," if options.state else ""
+    print(f"Kiva sandbox with {loans} loans{kept} on http://{host}:{port}", flush=True)
+    with closing(state):
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":

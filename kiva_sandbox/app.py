@@ -26,7 +26,7 @@ def create_app(state: State, tokens: Tokens, switches: Switches = DEFAULTS) -> F
     app.add_middleware(Faults, board=board, state=state)
     for router in (authorisation, partner, partners, inspection):
         app.include_router(router)
-    app.mount("/pa2", create_screens(state), name="pa2")
+    app.mount("/pa2", create_screens(state, board), name="pa2")
     add_refusals(app)
 
     @app.get("/")

@@ -77,6 +77,7 @@ async def loan_draft(body: JsonBody, state: KeptState, switches: SwitchesOfCall)
     draft = _read(Draft, body)
     if draft.group_fields and not draft.entreps:
         raise ApiError("entreps must hold at least one borrower of the group")
+    # Between this look and the keeping nothing is awaited, so no other request comes in between.
     if switches.duplicate_draft != "new" and draft.loan_id and state.has_draft(draft.loan_id):
         raise ApiError("there is a draft or a loan with this loan id already", 409)
     if switches.drafts == "strict" and (messages := pa2.messages(draft, state.now().date())):

@@ -22,7 +22,8 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from kiva_sandbox.bodies import Draft, Journal
 from kiva_sandbox.pa2 import is_image
 from kiva_sandbox.state import DraftKept, NotPublishable, Problem, Row, State
-from kiva_sandbox.web import KeptState, sent_from_here
+from kiva_sandbox.switches import DEFAULTS, NoSuchSwitch, Switchboard, Switches, number, words
+from kiva_sandbox.web import Board, KeptState, sent_from_here
 
 ROWS = 100
 """Of a list on one page."""
@@ -40,10 +41,11 @@ screens = APIRouter(dependencies=[Depends(sent_from_here)])
 PageNumber = Annotated[int, Query(ge=1)]
 
 
-def create_screens(state: State) -> FastAPI:
+def create_screens(state: State, board: Switchboard) -> FastAPI:
     """Build the pages, to be mounted at `/pa2`. What they refuse, they refuse in words and not in Spring's JSON."""
     app = FastAPI(openapi_url=None, redirect_slashes=False)
     app.state.kept = state
+    app.state.board = board
     app.include_router(screens)
 
     @app.exception_handler(StarletteHTTPException)
@@ -66,18 +68,17 @@ async def look() -> FileResponse:
 
 
 @screens.get("/")
-async def overview(state: KeptState) -> HTMLResponse:
-    """Show what waits for a person, and what has come in since the start."""
+async def overview(state: KeptState, board: Board) -> HTMLResponse:
+    """Show what waits for a person, what has come in since the start, and what is not as Kiva's likeliest."""
     token_requests, calls = state.counters()
-    archives = {kept["archive_id"]: kept["confirmed"] for kept in state.journals()}
+    loans, _ = state.find_loans("", "", 0, 0)
     return _page(
         "overview.html",
-        drafts=[kept["published"] for kept in state.drafts()],
-        archives=list(archives.values()),
-        uploads=[upload["finalised"] for upload in state.uploads()],
-        loans=len(state.loans()),
+        waiting=state.waiting(),
+        loans=loans,
         token_requests=token_requests,
         calls=calls,
+        otherwise=_otherwise(board.now, DEFAULTS),
     )
 
 
@@ -117,11 +118,11 @@ async def archives(state: KeptState, page: PageNumber = 1) -> HTMLResponse:
 @screens.get("/journals/confirm/{archive_id}")
 async def archive(archive_id: str, state: KeptState, page: PageNumber = 1) -> HTMLResponse:
     """Show what `confirm_url` leads to: the journals of an archive, to be reviewed and confirmed as a whole."""
-    found = [kept for kept in state.journals() if kept["archive_id"] == archive_id]
+    found = state.archive(archive_id)
     if not found:
         raise _no("archive", archive_id)
-    known = {loan["internal_loan_id"]: loan["kiva_id"] for loan in state.loans()}
     shown = _Shown.of([Journal.model_validate(kept["journal"]) for kept in found], page)
+    known = state.kiva_ids([journal.internal_loan_id for journal in shown.items])
     return _page("archive.html", shown=shown, first=found[0], known=known)
 
 
@@ -144,7 +145,7 @@ async def uploads(state: KeptState, page: PageNumber = 1) -> HTMLResponse:
 @screens.get("/repayments/{upload_id}")
 async def upload(upload_id: int, state: KeptState, page: PageNumber = 1) -> HTMLResponse:
     """Show the rows of an upload, those with a problem first."""
-    found = next((each for each in state.uploads() if each["upload_id"] == upload_id), None)
+    found = state.upload(upload_id)
     if not found:
         raise _no("upload", upload_id)
     # Kiva names the loan that a problem is about, and not the row.
@@ -183,6 +184,30 @@ async def loans(state: KeptState, query: str = "", status: str = "", page: PageN
     )
 
 
+@screens.get("/switches")
+async def switches(board: Board) -> HTMLResponse:
+    """Show every switch, what it does and how it stands."""
+    return _switches(board)
+
+
+@screens.post("/switches")
+async def switch(request: Request, board: Board) -> HTMLResponse:
+    """Set the switches to what the form says, for all calls from now on. An empty number is the word that it can be."""
+    form = {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
+    try:
+        board.change({name: _said(name, value) for name, value in form.items()})
+    except NoSuchSwitch as error:
+        return _switches(board, 400, str(error))
+    return _to("/pa2/switches")
+
+
+@screens.post("/switches/start")
+async def back_to_the_start(board: Board) -> HTMLResponse:
+    """Set the switches to what they were at start; what was received stays."""
+    board.reset()
+    return _to("/pa2/switches")
+
+
 @dataclass(frozen=True)
 class _Shown[Item]:
     """One page of a list: which one from 1 to `last`, and what else its address asks for."""
@@ -210,17 +235,42 @@ def _read(kept: DraftKept) -> Draft:
 
 
 def _draft(uuid: str, state: State, status: int = 200, problem: str = "") -> HTMLResponse:
-    kept = next((each for each in state.drafts() if each["loan_draft_uuid"] == uuid), None)
+    kept = state.draft(uuid)
     if not kept:
         raise _no("draft", uuid)
-    loan = next((each for each in state.loans() if each["uuid"] == uuid), None)
+    loan = state.loan(uuid)
     read = _read(kept)
     photo = read.image_encoded if is_image(read.image_encoded or "") else None
     return _page("draft.html", status, kept=kept, draft=read, photo=photo, loan=loan, problem=problem)
 
 
+def _switches(board: Switchboard, status: int = 200, problem: str = "") -> HTMLResponse:
+    return _page(
+        "switches.html",
+        status,
+        fields=Switches.model_fields,
+        now=board.now.model_dump(),
+        changed=_otherwise(board.now, board.start),
+        start=board.start.model_dump(),
+        words={name: words(name) for name in Switches.model_fields},
+        numbers={name: number(name) for name in Switches.model_fields},
+        problem=problem,
+    )
+
+
+def _otherwise(now: Switches, than: Switches) -> dict[str, object]:
+    """What stands otherwise than in `than`."""
+    return {name: value for name, value in now.model_dump().items() if value != getattr(than, name)}
+
+
+def _said(name: str, value: str) -> str:
+    if value == "" and name in Switches.model_fields and number(name):
+        return next(iter(words(name)), value)
+    return value
+
+
 def _no(thing: str, of: object) -> HTTPException:
-    words = f"The imitation has no {thing} {of}. It keeps them in memory, so one that was started anew has none."
+    words = f"The imitation has no {thing} {of}. One that was started anew without a file of its state has none."
     return HTTPException(404, words)
 
 

@@ -5,15 +5,16 @@ one request alone, by its header `Kiva-Sandbox: naming=camel, fault=503`.
 """
 
 import re
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping
+from functools import partial
 from threading import Lock
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 HEADER = "Kiva-Sandbox"
 Call = Literal["token", "loan_draft", "journals", "repayments", "loans", "config"]
-CALLS: tuple[Call, ...] = get_args(Call)
 
 
 class NoSuchSwitch(Exception):
@@ -78,7 +79,7 @@ class Switches(BaseModel):
     ] = "none"
     latency: Annotated[
         float, Field(ge=0, le=600, description="seconds between what was done and its answer, or the end without one")
-    ] = 0
+    ] = 0.0
     fault_on: Annotated[Literal["all", Call], Field(description="which call meets fault and latency")] = "all"
     fault_times: Annotated[
         Annotated[int, Field(ge=1)] | Literal["always"], Field(description="how many calls meet them, before both end")
@@ -161,23 +162,69 @@ def of_header(header: str) -> dict[str, str]:
     return switches
 
 
+class Number(NamedTuple):
+    """A number that a switch can be: from `least` to `most`, if there is a most; `whole` or with a fraction."""
+
+    least: int
+    most: int | None
+    whole: bool
+
+
+def words(name: str) -> list[str]:
+    """What a switch can be, without a number that it can be besides."""
+    return [str(value) for kind in _kinds(name) for value in kind.get("enum", [kind.get("const")]) if value is not None]
+
+
+def number(name: str) -> Number | None:
+    """The number that a switch can be, beside its words."""
+    for kind in _kinds(name):
+        if kind.get("type") in ("integer", "number") and "minimum" in kind:
+            return Number(kind["minimum"], kind.get("maximum"), kind["type"] == "integer")
+    return None
+
+
 def choices(name: str) -> str:
-    """What a switch can be, in words."""
+    """What a switch can be, in a line."""
+    bounds = number(name)
+    if not bounds:
+        return ", ".join(words(name))
+    most = "" if bounds.most is None else f" to {bounds.most}"
+    return ", ".join([f"a number from {bounds.least}{most}", *words(name)])
+
+
+def add_switch_options(parser: ArgumentParser) -> None:
+    """Give `parser` an option for every switch; a bad value is refused with what it can be."""
+    group = parser.add_argument_group(
+        "switches", "What it does from the start; all of it can be changed while it runs."
+    )
+    for name, field in Switches.model_fields.items():
+        group.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=partial(_option, name),
+            default=field.default,
+            metavar="VALUE",
+            help=f"{field.description}. Choices: {choices(name)} (default: {field.default})",
+        )
+
+
+def switches_of(options: Namespace) -> Switches:
+    """The switches that were said by those options."""
+    return DEFAULTS.but({name: getattr(options, name) for name in Switches.model_fields})
+
+
+def _option(name: str, text: str) -> object:
+    try:
+        return getattr(DEFAULTS.but({name: text}), name)
+    except NoSuchSwitch as error:
+        raise ArgumentTypeError(str(error)) from None
+
+
+def _kinds(name: str) -> list[dict[str, Any]]:
     schema = Switches.model_json_schema()["properties"][name]
-    kinds = schema.get("anyOf", [schema])
-    words = []
-    for kind in kinds:
-        if "enum" in kind or "const" in kind:
-            words += [str(value) for value in kind.get("enum", [kind.get("const")])]
-        else:
-            bounds = "".join(
-                f" {word} {kind[bound]:g}" for bound, word in (("minimum", "from"), ("maximum", "to")) if bound in kind
-            )
-            words.append(f"a number{bounds}")
-    return ", ".join(words)
+    return cast("list[dict[str, Any]]", schema.get("anyOf", [schema]))
 
 
-_NOTHING = {"fault": "off", "latency": 0}
+_NOTHING = {"fault": "off", "latency": 0.0}
 
 
 def _meant_for(call: Call | None, switches: Switches) -> Switches:

@@ -1,5 +1,6 @@
 """The imitation of PA2 in a browser: what Kiva sees, and what a person does about it, by clicking."""
 
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -22,7 +23,9 @@ DRAFT = {
 NUMBERS = range(70_001, 70_251)
 JOURNALS = [{"internal_loan_id": f"L-{number}-1", "subject": f"Visit {number}", "body": "Well."} for number in NUMBERS]
 REPAYMENTS = {"repayments": [{"loan_id": f"L-{number}-1", "amount": 1250.5} for number in NUMBERS]}
-PAGES = ("/", "/drafts", "/journals", "/journals/confirm/48001", "/repayments", "/repayments/90001", "/loans")
+PAGES = (
+    "/", "/drafts", "/journals", "/journals/confirm/48001", "/repayments", "/repayments/90001", "/loans", "/switches",
+)  # fmt: skip
 
 
 def now():
@@ -37,11 +40,11 @@ def signing_key():
 @pytest.fixture
 def state():
     """What one of each kind has left, each with something wrong."""
-    state = State(portfolio(1500), now)
-    state.add_draft(DRAFT, Draft.model_validate(DRAFT))
-    state.add_journals(JOURNALS)
-    state.add_upload(Repayments.model_validate(REPAYMENTS))
-    return state
+    with closing(State(portfolio(1500), now)) as state:
+        state.add_draft(DRAFT, Draft.model_validate(DRAFT))
+        state.add_journals(JOURNALS)
+        state.add_upload(Repayments.model_validate(REPAYMENTS))
+        yield state
 
 
 @pytest.fixture
@@ -109,6 +112,19 @@ def test_loans_are_searched_and_paged_through(browser, pa2):
     browser.get(f"{pa2}/loans")
     follow(browser, "[rel=next]")
     assert "Page 2 of 15, 1500 in all" in said(browser)
+
+
+def test_switches_are_set_and_taken_back_to_the_start(browser, pa2):
+    browser.get(f"{pa2}/switches")
+    click(browser, "[name=fault] option:nth-child(2)")
+    browser.find_element(By.NAME, "retry_after").send_keys("30")
+    follow(browser, "main form button")
+    assert "now 429" in said(browser)
+    follow(browser, "nav li:first-child a")
+    assert "fault is 429, retry_after is 30." in said(browser)
+    follow(browser, ".note a")
+    follow(browser, "main form[action] button")
+    assert "now 429" not in said(browser)
 
 
 def test_a_photo_is_drawn_and_a_script_in_a_description_is_only_read(browser, draft):

@@ -1,7 +1,11 @@
 """A sandbox in this process, its clock in the test's hand, and a bearer who may do everything."""
 
 import copy
+import subprocess
+import sys
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -58,6 +62,9 @@ GROUP = {
 }
 
 
+ROOT = Path(__file__).parents[2]
+
+
 class Clock:
     def __init__(self):
         self.time = datetime(2026, 9, 1, 8, tzinfo=UTC)
@@ -87,6 +94,26 @@ class Caller:
         return self.http.get(f"/_sandbox/{name}").json()
 
 
+@pytest.fixture
+def start():
+    """Starts the sandbox as people do: a process of its own, with these options. It ends with the test."""
+    with ExitStack() as running:
+
+        def run(*options):
+            process = subprocess.Popen(  # noqa: S603 - our own module, with the options of the test
+                [sys.executable, "-m", "kiva_sandbox", *options],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            running.callback(process.communicate)
+            running.callback(process.kill)
+            return process
+
+        yield run
+
+
 @pytest.fixture(scope="session")
 def signing_key():
     return new_signing_key()
@@ -99,8 +126,8 @@ def clock():
 
 @pytest.fixture
 def http(signing_key, clock):
-    app = create_app(State(portfolio(), clock), Tokens(Partner(), signing_key, clock))
-    return TestClient(app, raise_server_exceptions=False)
+    with closing(State(portfolio(), clock)) as state:
+        yield TestClient(create_app(state, Tokens(Partner(), signing_key, clock)), raise_server_exceptions=False)
 
 
 @pytest.fixture

@@ -2,34 +2,16 @@
 
 import signal
 import socket
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx2
 import pytest
 
-ROOT = Path(__file__).parents[2]
-
-
-def start(*options):
-    return subprocess.Popen(  # noqa: S603 - our own module, with the options of the test
-        [sys.executable, "-m", "kiva_sandbox", *options],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
 
 @pytest.fixture
-def process():
-    running = start("--port", "0", "--loans", "3")
-    yield running
-    running.kill()
-    running.communicate()
+def process(start):
+    return start("--port", "0", "--loans", "3", "--journal-success", "201")
 
 
 def test_a_draft_goes_through_the_real_server_which_logs_paths_only_and_stops_when_told(process, form, individual):
@@ -42,9 +24,11 @@ def test_a_draft_goes_through_the_real_server_which_logs_paths_only_and_stops_wh
         found = http.get("/v3/partner/9001/loans", params={"query": "Akinyi"}, headers=headers)
         kept = http.get("/_sandbox/drafts").json()
         loans = http.get("/_sandbox/loans").json()
+        switches = http.get("/_sandbox/switches").json()
     assert found.status_code == 200
     assert [one["loan_draft_uuid"] for one in kept["data"]] == [draft["loan_draft_uuid"]]
     assert loans["total"] == 3
+    assert switches["journal_success"]["value"] == 201
     process.send_signal(signal.SIGTERM)
     log, errors = process.communicate(timeout=30)
     assert process.returncode == 0
@@ -71,7 +55,7 @@ def test_told_to_stop_it_waits_for_no_latency_and_logs_no_traceback(process, for
     assert "Traceback" not in errors
 
 
-def test_a_port_that_is_taken_is_one_clear_line_and_exit_1():
+def test_a_port_that_is_taken_is_one_clear_line_and_exit_1(start):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         late = start("--port", str(port))

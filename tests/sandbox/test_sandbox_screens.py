@@ -6,9 +6,10 @@ import re
 import pytest
 
 from kiva_sandbox.data import portfolio
+from kiva_sandbox.switches import Switches
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
-PAGES = ("/pa2/", "/pa2/drafts", "/pa2/journals", "/pa2/repayments", "/pa2/loans")
+PAGES = ("/pa2/", "/pa2/drafts", "/pa2/journals", "/pa2/repayments", "/pa2/loans", "/pa2/switches")
 
 
 def journal(number=11, **changes):
@@ -415,3 +416,62 @@ def test_a_browser_may_say_where_a_form_comes_from_and_tells_nobody_else(http, d
     answer = http.get(drafted(individual))
     assert answer.headers["Referrer-Policy"] == "same-origin"
     assert "no-referrer" not in answer.text
+
+
+def fields(http):
+    """What the form of the switches sends when nobody has touched it, read out of the page."""
+    page = http.get("/pa2/switches").text
+    chosen = re.findall(r'<select name="(\w+)"[^>]*>(?:(?!</select>).)*<option selected>([^<]*)', page, re.DOTALL)
+    typed = re.findall(r'<input type="number" name="(\w+)"[^>]*value="([^"]*)"', page)
+    return dict(chosen + typed)
+
+
+def test_the_form_of_the_switches_holds_all_of_them_and_sent_untouched_changes_none(http, look):
+    http.patch("/_sandbox/switches", json={"fault": "lost", "fault_times": 7, "latency": 0.5})
+    form = fields(http)
+    assert set(form) == set(Switches.model_fields)
+    before = http.get("/_sandbox/switches").json()
+    look("/pa2/switches", "POST", data=form)
+    assert http.get("/_sandbox/switches").json() == before
+
+
+def test_switches_are_set_shown_as_changed_and_taken_back_to_the_start(http, look):
+    assert "off now" not in look("/pa2/switches")
+    shown = look("/pa2/switches", "POST", data=fields(http) | {"fault": "503", "retry_after": "30", "naming": "camel"})
+    for words in ("off now 503", "none now 30", "snake now camel"):
+        assert words in shown
+    now = http.get("/_sandbox/switches").json()
+    assert [now[name]["value"] for name in ("fault", "retry_after", "naming")] == [503, 30, "camel"]
+    emptied = look("/pa2/switches", "POST", data=fields(http) | {"retry_after": ""})
+    assert "none now" not in emptied
+    back = look("/pa2/switches/start", "POST")
+    assert "off now" not in back
+    assert http.get("/_sandbox/switches").json()["naming"]["value"] == "snake"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"fault": "418"}, "Nothing was set: fault must be one of: off, 429"),
+        ({"latency": ""}, "Nothing was set: latency must be one of: a number from 0 to 600"),
+        ({"fault_times": "0"}, "fault_times must be one of: a number from 1, always"),
+        ({HOSTILE: "1"}, "there is no switch '<script>alert(1)"),
+    ],
+)
+def test_a_switch_that_does_not_exist_is_said_in_words_and_sets_nothing(http, look, changes, words):
+    assert words in look("/pa2/switches", "POST", 400, data=fields(http) | {"naming": "camel"} | changes)
+    assert http.get("/_sandbox/switches").json()["naming"]["value"] == "snake"
+
+
+def test_the_overview_tells_what_is_not_at_its_default(http, look):
+    assert "otherwise" not in look("/pa2/")
+    http.patch("/_sandbox/switches", json={"fault": 503, "naming": "camel"})
+    assert "otherwise than it does by default: naming is camel, fault is 503. Switches" in look("/pa2/")
+
+
+@pytest.mark.parametrize("address", ["/pa2/switches", "/pa2/switches/start"])
+def test_no_page_elsewhere_sets_a_switch(http, address):
+    http.patch("/_sandbox/switches", json={"fault": 503})
+    sent = http.post(address, data={"fault": "500"}, headers={"Sec-Fetch-Site": "cross-site"})
+    assert sent.status_code == 403
+    assert http.get("/_sandbox/switches").json()["fault"]["value"] == 503

@@ -1,6 +1,7 @@
 """What the imitation can be told to do otherwise: how it is told, and that each switch does what it says."""
 
 import json
+from argparse import ArgumentParser
 from uuid import UUID
 
 import jwt
@@ -12,7 +13,15 @@ from kiva_sandbox.app import create_app
 from kiva_sandbox.bodies import Draft
 from kiva_sandbox.data import CONFIG, Partner, portfolio
 from kiva_sandbox.state import State
-from kiva_sandbox.switches import NoSuchSwitch, Switchboard, Switches, choices, of_header
+from kiva_sandbox.switches import (
+    NoSuchSwitch,
+    Switchboard,
+    Switches,
+    add_switch_options,
+    choices,
+    of_header,
+    switches_of,
+)
 from kiva_sandbox.tokens import Tokens
 
 HEADER = "Kiva-Sandbox"
@@ -88,6 +97,36 @@ def test_switches_that_are_no_json_object_are_refused(http, body):
     answer = http.patch("/_sandbox/switches", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert values(http) == Switches().model_dump()
+
+
+def options(*arguments):
+    parser = ArgumentParser()
+    add_switch_options(parser)
+    return switches_of(parser.parse_args(arguments))
+
+
+def test_every_switch_has_an_option_at_start_with_the_same_default():
+    assert options() == Switches()
+    told = options("--journal-success", "201", "--latency", "0.5", "--fault-times", "3", "--retry-after", "none")
+    assert told == Switches(journal_success=201, latency=0.5, fault_times=3)
+    assert options("--naming=camel", "--fault", "lost") == Switches(naming="camel", fault="lost")
+
+
+@pytest.mark.parametrize("option", [("--fault", "418"), ("--latency", "-1"), ("--fault-times", "0"), ("--naming", "")])
+def test_a_bad_value_at_start_is_one_line_that_says_what_there_is(capsys, option):
+    with pytest.raises(SystemExit) as stopped:
+        options(*option)
+    assert stopped.value.code == 2
+    name = option[0].removeprefix("--").replace("-", "_")
+    assert f"error: argument {option[0]}: {name} must be one of: {choices(name)}" in capsys.readouterr().err
+
+
+def test_help_tells_of_every_switch_what_it_does_and_can_be(capsys):
+    with pytest.raises(SystemExit):
+        options("--help")
+    shown = " ".join(capsys.readouterr().out.split())
+    for name, field in Switches.model_fields.items():
+        assert f"{field.description}. Choices: {choices(name)} (default: {field.default})" in shown
 
 
 @pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://elsewhere.example"}])
