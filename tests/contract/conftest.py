@@ -2,7 +2,7 @@
 
 import json
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs
@@ -147,9 +147,10 @@ class Kiva:
 @contextmanager
 def _kiva(key, partner, loans):
     clock = Clock()
-    wire = Wire(create_app(State(portfolio(loans), clock), Tokens(partner, key, clock)))
-    with serving(wire, serve_config) as url:
-        yield Kiva(url, wire, clock)
+    with closing(State(portfolio(loans), clock)) as state:
+        wire = Wire(create_app(state, Tokens(partner, key, clock)))
+        with serving(wire, serve_config) as url:
+            yield Kiva(url, wire, clock)
 
 
 @pytest.fixture(scope="session")

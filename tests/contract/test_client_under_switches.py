@@ -22,10 +22,11 @@ from kiva_partner import client, runtime
 from kiva_partner.errors import Misconfigured, NotSent, OutcomeUnknown, Rejected, SubmissionError
 from kiva_partner.tokens import SCOPES
 from kiva_sandbox.data import CONFIG, Partner
-from kiva_sandbox.switches import CALLS, Switches
+from kiva_sandbox.switches import Call, Switches
 
 from .conftest import LOANS
 
+CALLS = get_args(Call)
 FAULT_SWITCHES = {"fault", "retry_after", "latency", "fault_on", "fault_times"}
 
 
