@@ -1,14 +1,13 @@
 """What all tiers share: AWS that costs nothing and reaches nobody, and a partner's settings."""
 
 import os
-import socket
+from contextlib import ExitStack
 from copy import replace
-from threading import Lock, Thread
+from threading import Lock
 from uuid import uuid4
 
 import boto3
 import pytest
-import uvicorn
 from moto import mock_aws
 from moto.dynamodb.models import DynamoDBBackend
 
@@ -17,6 +16,7 @@ from deployment import BUCKET, ENVIRONMENT, create_table, credentials
 from fakes import FakeClock, Kiva
 from kiva_partner import runtime
 from kiva_partner.settings import KINDS, Settings
+from serving import serving
 
 
 @pytest.fixture(autouse=True)
@@ -122,18 +122,5 @@ def chromium(tmp_path_factory, downloads):
 @pytest.fixture
 def serve():
     """Serves an application on a port of its own until the test is over; gives its address."""
-    running = []
-
-    def start(app, config=uvicorn.Config):
-        listener = socket.create_server(("127.0.0.1", 0))
-        server = uvicorn.Server(config(app, log_level="warning", timeout_graceful_shutdown=1))
-        thread = Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        running.append((server, thread, listener))
-        return f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-    yield start
-    for server, thread, listener in running:
-        server.should_exit = True
-        thread.join()
-        listener.close()
+    with ExitStack() as running:
+        yield lambda *app_and_config: running.enter_context(serving(*app_and_config))

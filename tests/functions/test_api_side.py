@@ -7,11 +7,10 @@ import boto3
 import pytest
 import requests
 
+from handlers import Function
 from images import data_uri, png
 from kiva_partner import runtime
 from kiva_partner.messages import MAX_MESSAGE_BYTES, Kind
-
-from .conftest import Function
 
 PNG = png()
 

@@ -8,6 +8,7 @@ import pytest
 import time_machine
 
 from fakes import Context
+from handlers import Function, repayments
 from images import data_uri, png
 from kiva_partner import runtime
 from kiva_partner.decisions import SETTLING_SECONDS, parse_decision
@@ -16,8 +17,6 @@ from kiva_partner.ledger import Outcome, State
 from kiva_partner.messages import Kind
 from kiva_partner.payloads import Kept
 from kiva_partner.relay import LEASE_MARGIN
-
-from .conftest import Function, repayments
 
 ACCEPTED = {"decision": "accepted", "reason": "seen in PA2", "kiva_reference": "A-7"}
 SEND_AGAIN = {"decision": "send-again", "reason": "not in PA2"}

@@ -6,11 +6,10 @@ from importlib import import_module
 import boto3
 import pytest
 
+from handlers import BORROWER, Function, repayments
 from kiva_partner import runtime
 from kiva_partner.messages import Kind
 from stream import Stream
-
-from .conftest import BORROWER, Function, repayments
 
 
 @pytest.fixture

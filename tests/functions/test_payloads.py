@@ -6,14 +6,13 @@ from copy import replace
 import boto3
 import pytest
 
+from handlers import MESSAGES
 from images import png
 from kiva_partner import runtime
 from kiva_partner.errors import InvalidMessage
 from kiva_partner.messages import Kind, Photo, parse
 from kiva_partner.payloads import Kept, pointed
 from kiva_partner.photos import Image
-
-from .conftest import MESSAGES
 
 PNG = png()
 

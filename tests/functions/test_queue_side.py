@@ -4,11 +4,10 @@ import boto3
 import pytest
 import requests
 
+from handlers import Function
 from kiva_partner import runtime
 from kiva_partner.ledger import State
 from kiva_partner.messages import MAX_MESSAGE_BYTES, Kind
-
-from .conftest import Function
 
 
 def test_a_batch_is_submitted_and_nothing_comes_again(function, deployed, console):

@@ -9,11 +9,10 @@ import responses
 import time_machine
 
 from fakes import PARTNER_URL
+from handlers import BORROWER
 from images import data_uri, png
 from kiva_partner import runtime
 from kiva_sandbox.data import CONFIG
-
-from .conftest import BORROWER
 
 
 @pytest.fixture

@@ -6,13 +6,12 @@ import pytest
 import time_machine
 from jsonschema import Draft202012Validator
 
+from handlers import BORROWER, Function
 from kiva_partner import runtime
 from kiva_partner import waiting as waiting_of
 from kiva_partner.messages import Kind
 from kiva_partner.openapi import document
 from kiva_partner.waiting import counts, look
-
-from .conftest import BORROWER, Function
 
 SECTIONS = {Kind.LOAN_DRAFT: "drafts", Kind.JOURNAL_UPDATE: "archives", Kind.REPAYMENT: "uploads"}
 KIVAS_NAMES = {Kind.LOAN_DRAFT: "loan_draft_uuid", Kind.JOURNAL_UPDATE: "archive_id", Kind.REPAYMENT: "upload_id"}
