@@ -45,10 +45,8 @@ class Faults:
             await bad_switch(error)(scope, receive, send)
             return
         request.state.switches = switches
-        if call == "token":
-            self._state.count_token_request()
-        elif call:
-            self._state.count_call(call)
+        if call:
+            self._state.count(call)
 
         instead = _before(request, switches)
         if instead is None and switches.fault == "off" and not switches.latency:

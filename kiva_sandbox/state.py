@@ -13,7 +13,7 @@ from decimal import Decimal
 from itertools import batched
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypedDict, cast
+from typing import Any, TypedDict, cast, get_args
 from uuid import uuid4
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -27,9 +27,9 @@ from cryptography.hazmat.primitives.serialization import (
 from kiva_sandbox import pa2
 from kiva_sandbox.bodies import Draft, Repayment, Repayments
 from kiva_sandbox.data import PER_DOLLAR, REPAYABLE, Loan, members, new_loan
+from kiva_sandbox.switches import Call
 from kiva_sandbox.tokens import new_signing_key
 
-CALLS = ("loan_draft", "journals", "repayments", "loans", "config")
 RECOMMENDED_ROWS = 300
 
 # Both stand in the header of the file (https://www.sqlite.org/pragma.html#pragma_application_id).
@@ -159,14 +159,10 @@ class State:
             db.execute("INSERT INTO signing_key VALUES (?)", [pem])
         return key
 
-    def count_token_request(self) -> None:
-        """Count one token request, granted or not."""
-        self.count_call("token")
-
-    def count_call(self, name: str) -> None:
-        """Count one call to the endpoint `name` of CALLS, allowed or not."""
+    def count(self, call: Call) -> None:
+        """Count one call, allowed or not."""
         with self._transaction() as db:
-            db.execute("INSERT INTO counters VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1", [name])
+            db.execute("INSERT INTO counters VALUES (?, 1) ON CONFLICT DO UPDATE SET count = count + 1", [call])
 
     def add_draft(self, body: dict[str, Any], draft: Draft) -> DraftKept:
         """Keep a draft. A repeated one is another draft: Kiva has no key to know it by."""
@@ -391,7 +387,8 @@ class State:
         """How many token requests and how many calls per endpoint have come in."""
         with self._transaction() as db:
             counts = {row["name"]: row["count"] for row in db.execute("SELECT * FROM counters")}
-        return counts.get("token", 0), {name: counts.get(name, 0) for name in CALLS}
+        calls = {call: counts.get(call, 0) for call in get_args(Call)}
+        return calls.pop("token"), calls
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

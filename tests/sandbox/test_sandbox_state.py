@@ -71,8 +71,8 @@ def test_what_came_in_and_what_a_person_did_about_it_survive(opened, file, indiv
     before.add_journals([JOURNAL])
     before.finalise(before.add_upload(report(("L-70011-1", 100), ("L-1", 5)))["upload_id"])
     before.add_upload(report(("L-70011-1", 200)))
-    before.count_token_request()
-    before.count_call("loans")
+    before.count("token")
+    before.count("loans")
     kept = everything(before)
     before.close()
     after = opened(file)
@@ -202,11 +202,11 @@ def test_a_change_that_breaks_halfway_changes_nothing(opened, file):
 
 def test_a_file_is_its_owners_alone_also_one_that_was_copied_carelessly(opened, file):
     state = opened(file)
-    state.count_call("loans")
+    state.count("loans")
     assert {stat.S_IMODE(each.stat().st_mode) for each in file.parent.iterdir()} == {0o600}
     state.close()
     file.chmod(0o644)
-    opened(file).count_call("loans")
+    opened(file).count("loans")
     assert {stat.S_IMODE(each.stat().st_mode) for each in file.parent.iterdir()} == {0o600}
 
 
@@ -329,7 +329,7 @@ def test_threads_that_add_at_the_same_time_lose_nothing_and_share_no_number(open
         for _ in range(40):
             state.add_upload(report(("L-70011-1", 1)))
             state.add_journals([JOURNAL])
-            state.count_call("repayments")
+            state.count("repayments")
 
     threads = [Thread(target=add) for _ in range(2)]
     for thread in threads:
