@@ -230,7 +230,6 @@ AMOUNTS = ["60000", "60000.00", "0.1", "19.99", "1234567890.01", "999999999999.9
 @bug(6)
 @pytest.mark.parametrize("amount", AMOUNTS)
 def test_an_amount_arrives_as_the_principal_that_was_sent_to_the_cent(drafts, reports, kiva, amount):
-    """The number itself and no float in between, which would make 1234567890.01 something else in some languages."""
     drafts.batch(json.dumps(individual(amount="AMOUNT")).replace('"AMOUNT"', amount))
     reports.batch(json.dumps(report((1, "AMOUNT"))).replace('"AMOUNT"', amount))
     draft, repayments = (json.loads(each.body, parse_float=Decimal, parse_int=Decimal) for each in kiva.calls)
@@ -298,6 +297,7 @@ GROUP_FIELDS = {
 
 
 @bug(11)
+@bug(21)
 def test_an_individual_draft_has_no_field_of_a_group_not_even_an_empty_one(drafts, kiva):
     drafts.batch(individual(), individual("L-2", group_name="", internal_loan_id=None))
     assert len(kiva.sent("loan_draft")) == 2
@@ -792,12 +792,6 @@ def test_journals_go_to_the_singular_path_in_their_wrapper(updates, kiva):
     (call,) = kiva.calls
     assert call.path == f"/v3/partner/{PARTNER.id}/journals"
     assert call.json == {"journals": message["journals"]}
-
-
-@bug(21)
-def test_no_group_field_is_on_an_individual_draft(drafts, kiva):
-    drafts.batch(individual())
-    assert [GROUP_FIELDS.keys() & body.keys() for body in kiva.sent("loan_draft")] == [set()]
 
 
 @bug(21)
