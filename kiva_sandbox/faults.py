@@ -11,7 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kiva_sandbox.state import State
 from kiva_sandbox.switches import HEADER, Call, NoSuchSwitch, Switchboard, Switches
-from kiva_sandbox.web import bad_switch, springs
+from kiva_sandbox.tokens import expired
+from kiva_sandbox.web import Answer, bad_switch, springs
 
 _API = re.compile(r"/oauth/token|/v3/partners?/.*", re.DOTALL)
 _CALL = re.compile(
@@ -69,6 +70,8 @@ def _call(request: Request) -> Call | None:
 def _before(request: Request, switches: Switches) -> Response | None:
     """The answer of those faults that do nothing else."""
     match switches.fault:
+        case "expired":
+            return Answer(expired(switches.refused_token).body, switches.refused_token)
         case 429 | 503:  # the statuses that RFC 6585 §4 and RFC 9110 §15.6.4 give a Retry-After
             answer = springs(request, switches.fault)
             if switches.retry_after != "none":

@@ -66,10 +66,10 @@ class Switches(BaseModel):
         Field(description="a group's repayment is reported by the group's id, or its members'"),
     ] = "group"
     fault: Annotated[
-        Literal["off", 429, 500, 502, 503, 504, "lost", "not-json", "truncated"],
+        Literal["off", "expired", 429, 500, 502, 503, 504, "lost", "not-json", "truncated"],
         Field(
-            description="429 to 503: nothing is done; 504: done, but a gateway does not wait for it; lost: done, and "
-            "the connection ends without an answer; "
+            description="expired: the token is refused, however new; 429 to 503: nothing is done; "
+            "504: done, but a gateway does not wait for it; lost: done, and the connection ends without an answer; "
             "not-json, truncated: done, and the answer is a web page, or half of it"
         ),
     ] = "off"
@@ -228,7 +228,10 @@ _NOTHING = {"fault": "off", "latency": 0.0}
 
 
 def _meant_for(call: Call | None, switches: Switches) -> Switches:
-    return switches if call and switches.fault_on in ("all", call) else switches.but(_NOTHING)
+    if not call or switches.fault_on not in ("all", call):
+        return switches.but(_NOTHING)
+    # Who asks for a token shows none that could have expired.
+    return switches.but({"fault": "off"}) if call == "token" and switches.fault == "expired" else switches
 
 
 def _number_or_same(value: object) -> object:

@@ -41,6 +41,11 @@ class OAuthError(Exception):
         self.body = {"error": error, "error_description": description, **more}
 
 
+def expired(status: int) -> OAuthError:
+    """The refusal of a token that is too old."""
+    return OAuthError(status, "invalid_token", "Access token expired")
+
+
 @dataclass(frozen=True)
 class Grant:
     """What a valid token allows: the partner it was issued to and the scopes it carries."""
@@ -120,7 +125,7 @@ class Tokens:
         except jwt.InvalidTokenError:
             raise OAuthError(refused, "invalid_token", "Access token invalid") from None
         if claims["exp"] <= self._now().timestamp():
-            raise OAuthError(refused, "invalid_token", "Access token expired")
+            raise expired(refused)
         return Grant(claims["partnerId"], frozenset(claims["scope"]))
 
     def _knows(self, client_id: str, client_secret: str) -> bool:

@@ -357,7 +357,7 @@ def nothing_but(call, count):
 
 
 def test_every_fault_and_every_call_is_tried():
-    assert set(FAULTS) | {"off"} == set(values("fault"))
+    assert set(FAULTS) | {"off", "expired"} == set(values("fault"))
     assert set(CALL) == set(CALLS)
 
 
@@ -381,6 +381,29 @@ def test_what_the_client_says_of_a_fault_is_true_of_what_kiva_has(world, fault, 
         if call in STORE and isinstance(raised.value, NotSent):
             CALL[call](session)
             assert stored(here.kiva) == nothing_but(call, 1)
+
+
+@pytest.mark.parametrize(("call", "status"), list(product(sorted({*CALLS} - {"token"}), [401, 403])))
+def test_a_token_that_is_refused_before_its_time_is_replaced_once_and_the_call_made_again(world, call, status):
+    here = world(fault="expired", fault_on=call, fault_times=1, refused_token=status)
+    with time_machine.travel(time.time()) as now, here.session() as session:
+        session.obtain_token("read:loans")
+        now.shift(3600)
+        CALL[call](session)
+    assert (len(here.kiva.token_requests), len(here.kiva.calls)) == (2, 2)
+    assert stored(here.kiva) == nothing_but(call, 1)
+
+
+@pytest.mark.parametrize("call", sorted({*CALLS} - {"token"}))
+def test_two_tokens_refused_in_a_row_are_a_misconfiguration_and_nothing_is_made(world, call):
+    here = world(fault="expired", fault_on=call)
+    with time_machine.travel(time.time()) as now, here.session() as session:
+        session.obtain_token("read:loans")
+        now.shift(3600)
+        with pytest.raises(Misconfigured):
+            CALL[call](session)
+    assert (len(here.kiva.token_requests), len(here.kiva.calls)) == (2, 2)
+    assert stored(here.kiva) == nothing_but(call, 0)
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -135,6 +135,22 @@ def test_a_token_request_meets_faults_too(http, form):
     assert http.get("/_sandbox/counters").json()["token_requests"] == 1
 
 
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("call", ["loan_draft", "journals", "repayments"])
+def test_a_new_token_can_be_refused_as_if_it_had_expired_and_then_nothing_is_done(kiva, individual, call, status):
+    switch(kiva, fault="expired", fault_times=1, refused_token=status)
+    refused, taken = (kiva.post(call, BODIES.get(call, individual)) for _ in range(2))
+    assert (refused.status_code, refused.json()["error_description"]) == (status, "Access token expired")
+    assert taken.status_code == 200
+    assert sum(stored(kiva)) == 1
+
+
+def test_a_request_for_a_token_shows_none_that_could_have_expired(http, form):
+    http.patch("/_sandbox/switches", json={"fault": "expired", "fault_times": 1})
+    assert http.post("/oauth/token", data=form).status_code == 200
+    assert http.get("/_sandbox/switches").json()["fault_times"]["value"] == 1
+
+
 def test_faults_end_by_themselves_after_so_many_calls(kiva):
     switch(kiva, fault=503, fault_times=2, latency=0.01)
     assert [kiva.get("loans").status_code for _ in range(4)] == [503, 503, 200, 200]

@@ -132,6 +132,7 @@ def test_the_switches_do_what_is_said(of, kiva):
 
 def test_the_faults_are_met(of):
     assert re.search(r"HTTP/1.1 429 .*\nretry-after: 5", of("fault=429"), re.DOTALL | re.IGNORECASE)
+    assert re.findall(r"\d{3}$", of('"fault": "expired"'), re.MULTILINE) == ["401", "200"]
     lost, counters = of("fault=lost").split("\n", 1)
     assert lost == "no answer"
     assert json.loads(counters)["calls"]["loan_draft"] == 2

@@ -42,7 +42,7 @@ def test_every_switch_is_shown_with_its_value_default_choices_and_what_it_does(h
     assert shown["fault"] == {
         "value": "off",
         "default": "off",
-        "choices": "off, 429, 500, 502, 503, 504, lost, not-json, truncated",
+        "choices": "off, expired, 429, 500, 502, 503, 504, lost, not-json, truncated",
         "description": Switches.model_fields["fault"].description,
     }
     assert shown["retry_after"]["choices"] == "a number from 0 to 86400, none"
@@ -65,7 +65,7 @@ WRONG = [
     ({"nmaing": "camel"}, "nmaing"),
     ({"naming": "kebab"}, "naming must be one of: snake, camel"),
     ({"naming": None}, "naming"),
-    ({"fault": 418}, "fault must be one of: off, 429"),
+    ({"fault": 418}, "fault must be one of: off, expired, 429"),
     ({"fault": True}, "fault"),
     ({"fault": [503]}, "fault"),
     ({"latency": -1}, "latency must be one of: a number from 0 to 600"),
