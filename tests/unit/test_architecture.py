@@ -91,3 +91,16 @@ def test_requests_are_made_in_one_module_only():
         and any(each.name in ("requests", "urllib3", "http.client") for each in node.names)
     }
     assert users == {"client"}
+
+
+def test_the_imitation_of_kiva_knows_nothing_of_the_relay():
+    """Else a mistake of ours would be right there as well, and nobody else could use it."""
+    imported = {
+        name.partition(".")[0]
+        for path in (ROOT / "kiva_sandbox").glob("*.py")
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in ([each.name for each in node.names] if isinstance(node, ast.Import) else [node.module or ""])
+    }
+    assert "kiva_sandbox" in imported
+    assert imported.isdisjoint({"kiva_partner", "cli", "local", "functions", "tests"})
