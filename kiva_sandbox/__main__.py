@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 import signal
 import socket
 import sys
@@ -51,7 +52,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=8080, help="where to listen (default: 8080); 0 takes any free port")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
     parser.add_argument(
-        "--loans", type=int, default=500, help="size of the portfolio, of a state that is new (default: 500)"
+        "--loans", type=_size, default=500, help="size of the portfolio, of a state that is new (default: 500)"
     )
     parser.add_argument(
         "--state",
@@ -67,6 +68,12 @@ def _options() -> argparse.ArgumentParser:
     )
     add_switch_options(parser)
     return parser
+
+
+def _size(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,6}", text):
+        raise argparse.ArgumentTypeError("must be a number of loans, below a million")
+    return int(text)
 
 
 def _greeting(address: str, has: str, partner: Partner) -> str:

@@ -39,6 +39,15 @@ def test_without_a_port_it_is_8080(start):
     assert help_text.startswith("usage: kiva-sandbox")
 
 
+@pytest.mark.parametrize("loans", ["-5", "many", "1000000000"])
+def test_a_portfolio_of_no_sensible_size_is_one_clear_line(start, loans):
+    refused = start("--port", "0", f"--loans={loans}")
+    _, errors = refused.communicate(timeout=30)
+
+    assert refused.returncode == 2
+    assert errors.splitlines()[-1].endswith("argument --loans: must be a number of loans, below a million")
+
+
 @contextmanager
 def secure(address, folder):
     """A client that trusts what is in the folder and nobody else."""
