@@ -116,7 +116,7 @@ def test_loans_are_searched_and_paged_through(browser, pa2):
 
 def test_switches_are_set_and_taken_back_to_the_start(browser, pa2):
     browser.get(f"{pa2}/switches")
-    click(browser, "[name=fault] option:nth-child(2)")
+    click(browser, "[name=fault] option:nth-child(3)")
     browser.find_element(By.NAME, "retry_after").send_keys("30")
     follow(browser, "main form button")
     assert "now 429" in said(browser)

@@ -136,6 +136,8 @@ def test_what_nobody_knows_is_decided_in_the_dialog_and_sent_again_once(world, p
     assert ended["state"] == "ACCEPTED"
     assert ended["decisions"][0]["reason"] == "neither in Drafts nor in Loans"
     assert len(world.at_kiva("loan_draft", reference)) == 1
+    world.housekeeping()
+    assert world.kept() == []
 
 
 def test_all_of_a_loan_is_found_by_its_id(world, page, chromium):

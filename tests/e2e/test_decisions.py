@@ -34,7 +34,7 @@ def test_what_kiva_has_not_is_sent_again_by_a_decision_about_one_of_its_call_and
     response = world.decide(kind, references[0], decision="send-again", reason="not in PA2")
 
     assert response.status_code == 200
-    world.housekeeping()
+    forgotten = world.housekeeping()["forgotten"]  # some already, where the function is the quicker of the two
     for reference, loan in zip(references, loans(kind, message), strict=True):
         submission = world.ended(kind, reference)
         assert submission["state"] == "ACCEPTED"
@@ -44,7 +44,7 @@ def test_what_kiva_has_not_is_sent_again_by_a_decision_about_one_of_its_call_and
         assert decision["reason"] == "not in PA2"
         assert decision["by"].startswith("arn:aws:")
         assert len(world.at_kiva(kind, loan)) == 1
-    assert world.housekeeping()["forgotten"] == len(references)
+    assert forgotten + world.housekeeping()["forgotten"] == len(references)
     assert world.kept() == []
 
 

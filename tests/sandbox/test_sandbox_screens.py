@@ -452,7 +452,7 @@ def test_switches_are_set_shown_as_changed_and_taken_back_to_the_start(http, loo
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"fault": "418"}, "Nothing was set: fault must be one of: off, 429"),
+        ({"fault": "418"}, "Nothing was set: fault must be one of: off, expired, 429"),
         ({"latency": ""}, "Nothing was set: latency must be one of: a number from 0 to 600"),
         ({"fault_times": "0"}, "fault_times must be one of: a number from 1, always"),
         ({HOSTILE: "1"}, "there is no switch '<script>alert(1)"),
