@@ -7,7 +7,7 @@ one request alone, by its header `Kiva-Sandbox: naming=camel, fault=503`.
 import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from threading import Lock
 from typing import Annotated, Any, Literal, NamedTuple, cast
 
@@ -219,8 +219,13 @@ def _option(name: str, text: str) -> object:
         raise ArgumentTypeError(str(error)) from None
 
 
+@cache
+def _schemas() -> dict[str, dict[str, Any]]:
+    return cast("dict[str, dict[str, Any]]", Switches.model_json_schema()["properties"])
+
+
 def _kinds(name: str) -> list[dict[str, Any]]:
-    schema = Switches.model_json_schema()["properties"][name]
+    schema = _schemas()[name]
     return cast("list[dict[str, Any]]", schema.get("anyOf", [schema]))
 
 
@@ -229,9 +234,9 @@ _NOTHING = {"fault": "off", "latency": 0.0}
 
 def _meant_for(call: Call | None, switches: Switches) -> Switches:
     if not call or switches.fault_on not in ("all", call):
-        return switches.but(_NOTHING)
+        return switches.model_copy(update=_NOTHING)
     # Who asks for a token shows none that could have expired.
-    return switches.but({"fault": "off"}) if call == "token" and switches.fault == "expired" else switches
+    return switches.model_copy(update={"fault": "off"}) if call == "token" and switches.fault == "expired" else switches
 
 
 def _number_or_same(value: object) -> object:
