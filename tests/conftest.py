@@ -4,7 +4,6 @@ import os
 from contextlib import ExitStack
 from copy import replace
 from threading import Lock
-from uuid import uuid4
 
 import boto3
 import pytest
@@ -12,10 +11,12 @@ from moto import mock_aws
 from moto.dynamodb.models import DynamoDBBackend
 
 from chromium import not_installed, start_chromium
-from deployment import BUCKET, ENVIRONMENT, create_table, credentials
-from fakes import FakeClock, Kiva
+from deployment import BUCKET, ENVIRONMENT, create_table, credentials, variables
+from fakes import Context, FakeClock, Kiva
+from handlers import Console, Function
 from kiva_partner import runtime
-from kiva_partner.settings import KINDS, Settings
+from kiva_partner.messages import Kind
+from kiva_partner.settings import Settings
 from serving import serving
 
 
@@ -91,18 +92,36 @@ def deployed(table, queue_urls, kiva, monkeypatch):
     secrets.create_secret(Name="credentials", SecretString=credentials())
     secrets.create_secret(Name="token")
     boto3.client("s3").create_bucket(Bucket=BUCKET)
-    for name, value in {
-        **ENVIRONMENT,
-        "QUEUE_URL": queue_urls[0],
-        "DEAD_LETTER_QUEUE_URL": queue_urls[1],
-        **{f"{kind.upper()}_QUEUE_URL": queue_urls[0] for kind in KINDS},
-        # Powertools keeps a logger for each name, and with it the stdout of the test that made it.
-        "POWERTOOLS_SERVICE_NAME": f"tests-{uuid4()}",
-    }.items():
+    for name, value in variables(*queue_urls).items():
         monkeypatch.setenv(name, value)
     runtime.forget()
     yield kiva
     runtime.forget()
+
+
+@pytest.fixture
+def context():
+    return Context()
+
+
+@pytest.fixture
+def drafts(deployed, context):
+    return Function(Kind.LOAN_DRAFT, context)
+
+
+@pytest.fixture
+def updates(deployed, context):
+    return Function(Kind.JOURNAL_UPDATE, context)
+
+
+@pytest.fixture
+def reports(deployed, context):
+    return Function(Kind.REPAYMENT, context)
+
+
+@pytest.fixture
+def console(deployed, context):
+    return Console(context)
 
 
 @pytest.fixture(scope="session")

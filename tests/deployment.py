@@ -1,6 +1,7 @@
 """What template.yaml makes: the functions behind the queues, their variables, and the ledger table."""
 
 import json
+from uuid import uuid4
 
 from fakes import API_BASE_URL, AUDIENCE, TOKEN_URL
 from kiva_partner.messages import Kind
@@ -52,6 +53,18 @@ ENVIRONMENT = {
     "POWERTOOLS_SERVICE_NAME": "tests",
     "POWERTOOLS_METRICS_NAMESPACE": "KivaRelay",
 }
+
+
+def variables(queue_url, dead_letter_queue_url):
+    """What a function finds that stands behind these two, and housekeeping when all kinds share them."""
+    return {
+        **ENVIRONMENT,
+        "QUEUE_URL": queue_url,
+        "DEAD_LETTER_QUEUE_URL": dead_letter_queue_url,
+        **{f"{kind.upper()}_QUEUE_URL": queue_url for kind in Kind},
+        # Powertools keeps a logger for each name, and with it the stdout of the test that made it.
+        "POWERTOOLS_SERVICE_NAME": f"tests-{uuid4()}",
+    }
 
 
 def credentials(secret="canary-secret&+=", **changes):

@@ -6,20 +6,15 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs
-from uuid import uuid4
 
 import pytest
 import requests
 
-from deployment import ENVIRONMENT, credentials
-from fakes import Context
+from deployment import ENVIRONMENT, credentials, variables
 from faults.in_process import S3, DynamoDb
 from faults.poller import Queue, Sqs
 from faults.stage import Secrets
-from handlers import Console, Function
 from kiva_partner import runtime
-from kiva_partner.messages import Kind
-from kiva_partner.settings import KINDS
 from kiva_sandbox.app import create_app
 from kiva_sandbox.data import Partner, portfolio
 from kiva_sandbox.serving import serve_config
@@ -194,14 +189,7 @@ class Stack:
         }
         monkeypatch.setattr(runtime, "aws", lambda service: lambda: clients[service])
         self._monkeypatch = monkeypatch
-        own = {
-            "QUEUE_URL": self.queue.url,
-            "DEAD_LETTER_QUEUE_URL": self.dead_letters.url,
-            **{f"{kind.upper()}_QUEUE_URL": self.queue.url for kind in KINDS},
-            # Powertools keeps a logger for each name, and with it the stdout of the test that made it.
-            "POWERTOOLS_SERVICE_NAME": f"tests-{uuid4()}",
-        }
-        self.set(**{**ENVIRONMENT, **own})
+        self.set(**variables(self.queue.url, self.dead_letters.url))
 
     def set(self, **variables):
         """Deployed anew with these otherwise."""
@@ -241,25 +229,6 @@ def stack(kiva, monkeypatch):
 
 
 @pytest.fixture
-def context():
-    return Context()
-
-
-@pytest.fixture
-def drafts(stack, context):
-    return Function(Kind.LOAN_DRAFT, context)
-
-
-@pytest.fixture
-def updates(stack, context):
-    return Function(Kind.JOURNAL_UPDATE, context)
-
-
-@pytest.fixture
-def reports(stack, context):
-    return Function(Kind.REPAYMENT, context)
-
-
-@pytest.fixture
-def console(stack, context):
-    return Console(context)
+def deployed(stack):
+    """What the functions of these tests stand in, instead of moto's AWS and a Kiva of fakes."""
+    return stack

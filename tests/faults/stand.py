@@ -14,12 +14,11 @@ from enum import StrEnum
 from importlib import import_module
 from itertools import groupby
 from operator import itemgetter
-from uuid import uuid4
 
 import pytest
 from botocore.config import Config
 
-from deployment import ENVIRONMENT, FUNCTIONS, TABLE, credentials
+from deployment import FUNCTIONS, TABLE, credentials, variables
 from fakes import Context
 from faults.canaries import CLIENT_ID, CLIENT_SECRET, LOAN, MESSAGES, PHOTO_KEY, PREVIOUS_SECRET, STORED_TOKEN, found
 from faults.faults import Fate, Fault, close_unread
@@ -90,16 +89,9 @@ class World:
             "secretsmanager": secrets,
             "sqs": Sqs(self.queue, self.dead_letters),
         }
-        self._settings = Settings.from_environment(
-            {
-                **ENVIRONMENT,
-                "QUEUE_URL": self.queue.url,
-                "DEAD_LETTER_QUEUE_URL": self.dead_letters.url,
-                **{f"{each.upper()}_QUEUE_URL": self.queue.url for each in Kind},
-            }
-        )
-        # Powertools keeps a logger for each name, and with it the stdout of the test that made it.
-        monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", f"tests-{uuid4()}")
+        environment = variables(self.queue.url, self.dead_letters.url)
+        self._settings = Settings.from_environment(environment)
+        monkeypatch.setenv("POWERTOOLS_SERVICE_NAME", environment["POWERTOOLS_SERVICE_NAME"])
         monkeypatch.setattr(runtime, "aws", lambda service: lambda: self._clients[service])
         monkeypatch.setattr(runtime, "settings", lambda: self._settings)
         self.wait_for()

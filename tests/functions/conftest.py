@@ -3,29 +3,13 @@
 import boto3
 import pytest
 
-from fakes import Context
-from handlers import Console, Function
+from handlers import Function
 from kiva_partner.messages import Kind
-
-
-@pytest.fixture
-def context():
-    return Context()
 
 
 @pytest.fixture(params=list(Kind))
 def function(request, deployed, context):
     return Function(request.param, context)
-
-
-@pytest.fixture
-def drafts(deployed, context):
-    return Function(Kind.LOAN_DRAFT, context)
-
-
-@pytest.fixture
-def reports(deployed, context):
-    return Function(Kind.REPAYMENT, context)
 
 
 @pytest.fixture
@@ -38,8 +22,3 @@ def waiting(queue_urls):
         return found.get("Messages", [])
 
     return take
-
-
-@pytest.fixture
-def console(deployed, context):
-    return Console(context)
