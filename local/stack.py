@@ -35,6 +35,8 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 
 from cli.stacks import KINDS
+from kiva_sandbox.data import Partner
+from kiva_sandbox.tokens import AUDIENCES
 from local import containers, processes
 from local.processes import LOOPBACK, StackError, free_port
 
@@ -45,10 +47,8 @@ REGION: Final = "us-east-1"
 START_SECONDS: Final = 30.0
 LOANS: Final = 1500
 """Loans in the imitation of Kiva: as many as the reports in events/ know."""
-SANDBOX_CREDENTIALS: Final = {"client_id": "sandbox-client", "client_secret": "s3cr&t+/="}
-PARTNER_ID: Final = "9001"
-"""As samconfig.toml has it, and the imitation of Kiva."""
-SANDBOX_AUDIENCE: Final = "https://partner-api-stage.dk1.kiva.org"
+PARTNER: Final = Partner()
+"""Whom the imitation of Kiva knows, and samconfig.toml."""
 
 # What Powertools adds to every line.
 _ALWAYS_LOGGED: Final = frozenset(
@@ -267,7 +267,14 @@ def _up(state: Path, port: int | None, sandbox_port: int | None, parameters: Map
         stack = _describe(state, endpoint, sandbox)
         stack.client("secretsmanager").put_secret_value(
             SecretId=stack.physical_id("CredentialsSecret"),
-            SecretString=json.dumps({**SANDBOX_CREDENTIALS, "environment": "sandbox", "partner_id": PARTNER_ID}),
+            SecretString=json.dumps(
+                {
+                    "client_id": PARTNER.client_id,
+                    "client_secret": PARTNER.client_secret,
+                    "environment": "sandbox",
+                    "partner_id": PARTNER.id,
+                }
+            ),
         )
     except BaseException:
         _down(state)
@@ -391,7 +398,7 @@ def _deploy(state: Path, endpoint: str, sandbox: str, parameters: Mapping[str, s
     overrides = _overrides(section.get("parameter_overrides", [])) | {
         "AwsEndpointUrl": endpoint,
         "KivaTokenUrl": f"{sandbox}/oauth/token",
-        "KivaAudience": SANDBOX_AUDIENCE,
+        "KivaAudience": AUDIENCES[0],
         "KivaApiBaseUrl": sandbox,
         # The name that Lambda gives to what this machine is.
         "Architecture": {"aarch64": "arm64", "arm64": "arm64"}.get(platform.machine(), "x86_64"),

@@ -4,7 +4,7 @@ import json
 import subprocess
 
 from e2e.world import NAME, SURNAME, loans
-from local.stack import SANDBOX_CREDENTIALS, deploy
+from local.stack import PARTNER, deploy
 
 
 def stored_token(world):
@@ -117,5 +117,5 @@ def test_no_secret_no_token_and_no_borrower_is_in_the_functions_logs(world):
     beginning_of_every_token = token.partition(".")[0]
 
     assert '"message":"submission"' in logged
-    for hidden in (beginning_of_every_token, SANDBOX_CREDENTIALS["client_secret"], NAME, SURNAME):
+    for hidden in (beginning_of_every_token, PARTNER.client_secret, NAME, SURNAME):
         assert hidden not in logged

@@ -12,7 +12,7 @@ import requests
 
 from e2e.world import NAME, SURNAME, World, loans
 from local.processes import free_port
-from local.stack import SANDBOX_CREDENTIALS
+from local.stack import PARTNER
 from sam_local.sam import FILES, containers
 
 JSON = "application/json"
@@ -155,12 +155,11 @@ def test_what_the_containers_wrote_holds_no_borrower_no_token_and_no_secret(sam,
     secret = world.stack.physical_id("TokenSecret")
     kept = world.stack.client("secretsmanager").get_secret_value(SecretId=secret)["SecretString"]
     beginning_of_every_token = json.loads(kept)["access_token"].partition(".")[0]
-    credentials = SANDBOX_CREDENTIALS["client_secret"]
 
     written = sam.logs()
 
     assert '"message":"submission"' in written
-    for hidden in (NAME, SURNAME, beginning_of_every_token, credentials, *borrowers()):
+    for hidden in (NAME, SURNAME, beginning_of_every_token, PARTNER.client_secret, *borrowers()):
         assert hidden not in written
 
 
