@@ -64,8 +64,9 @@ class Console:
         self.handler = import_module("console.app").handler
         self.context = context
 
-    def __call__(self, path, body=None, **query):
+    def __call__(self, path, body=None, base_path="", **query):
         """GET a path, or POST when there is a body; gives status and body."""
         text = body if body is None or isinstance(body, str) else json.dumps(body)
-        response = self.handler(request("GET" if body is None else "POST", path, text, query=query), self.context)
+        event = request("GET" if body is None else "POST", path, text, query=query, base_path=base_path)
+        response = self.handler(event, self.context)
         return response["statusCode"], json.loads(response["body"])

@@ -1,5 +1,10 @@
 """What Lambda hands to a function: a batch of SQS, and a request of API Gateway."""
 
+import re
+from functools import cache
+
+from template.cloudformation import of_type, read
+
 
 def batch(*bodies):
     """Messages m0, m1, …, each delivered for the first time."""
@@ -16,13 +21,40 @@ def batch(*bodies):
     }
 
 
-def request(method, path, body=None, *, headers=None, query=None, by="arn:aws:iam::000000000000:user/wanjiku"):
+def request(
+    method, path, body=None, *, headers=None, query=None, by="arn:aws:iam::000000000000:user/wanjiku", base_path=""
+):
+    """As API Gateway hands it on: parameters of the path as they came; `base_path` is that of a custom domain."""
+    resource, parameters = _place(path)
     return {
         "httpMethod": method,
-        "path": path,
+        "path": base_path + path,
+        "resource": resource,
+        "pathParameters": parameters or None,
         "headers": headers or {},
         "queryStringParameters": query or None,
         "body": body,
         "isBase64Encoded": False,
-        "requestContext": {"stage": "x", "identity": {"userArn": by}},
+        "requestContext": {
+            "stage": "x",
+            "resourcePath": resource,
+            "path": base_path + path,
+            "identity": {"userArn": by},
+        },
     }
+
+
+@cache
+def routes():
+    """The routes of the template: method and path."""
+    functions = of_type(read(), "AWS::Serverless::Function").values()
+    events = [event["Properties"] for function in functions for event in function.get("Events", {}).values()]
+    return sorted((event["Method"], event["Path"]) for event in events if "Path" in event)
+
+
+def _place(path):
+    """The template's path that a path belongs to, and the values of its parameters; what is none stands for itself."""
+    for _, resource in routes():
+        if found := re.fullmatch(re.sub(r"{(\w+)}", r"(?P<\1>[^/]*)", resource), path):
+            return resource, found.groupdict()
+    return path, {}

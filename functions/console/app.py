@@ -1,10 +1,11 @@
 """What people and systems read and decide: submissions and their outcomes, Kiva's loans and lists, the API itself."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.router import APIGatewayRouter
@@ -22,16 +23,27 @@ from kiva_partner.openapi import document
 MAX_SUBMISSIONS_PER_PAGE = 1000
 """As many as a message of a report has; they make a tenth of what a function may answer (6 MB)."""
 
-MAX_REFERENCE = 500
-"""Characters; the longest of ours has half of that."""
-
 router = APIGatewayRouter()  # type: ignore[no-untyped-call]
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """A request of API Gateway in, its answer out."""
     with runtime.telemetry().invocation(context):
-        return _app().resolve(event, context)
+        return _app().resolve({**event, "path": _route(event)}, context)
+
+
+def _route(event: Mapping[str, Any]) -> str:
+    """The path as the template says it.
+
+    With a custom domain `path` has the domain's base path in front, which is not known here; `resource` never has.
+    API Gateway hands on the values of its parameters as they came, percent-encoded, and `sam local` decodes them.
+    """
+    given = event.get("pathParameters") or {}
+
+    def escaped(name: re.Match[str]) -> str:
+        return quote(unquote(given[name[1]]), safe="", errors="surrogatepass")
+
+    return re.sub(r"{(\w+)}", escaped, event["resource"])
 
 
 @cache
@@ -85,18 +97,12 @@ def decision(kind: str, reference: str) -> Response[str]:
 @router.get("/submissions")
 def submissions() -> Response[str]:
     """Submissions of a kind in a state, the latest change first; or those of a loan, the newest first."""
+    limit, cursor = _number("limit", 100, 1, MAX_SUBMISSIONS_PER_PAGE), _query("cursor")
     if loan_id := _query("loan_id"):
-        return _ok({"submissions": [api.show(row) for row in runtime.ledger().list_by_loan(loan_id)]})
-    state = _query("state").upper()
-    if state not in set(State):
-        raise InvalidMessage(Violation("state", f"must be one of {', '.join(State)}"))
-    page = runtime.ledger().list_by_state(
-        _kind(_query("kind")),
-        State(state),
-        since=_day("since"),
-        limit=_number("limit", 100, 1, MAX_SUBMISSIONS_PER_PAGE),
-        cursor=_query("cursor"),
-    )
+        page = runtime.ledger().list_by_loan(loan_id, limit=limit, cursor=cursor)
+    else:
+        kind, state, since = _kind(_query("kind")), _state(_query("state")), _day("since")
+        page = runtime.ledger().list_by_state(kind, state, since=since, limit=limit, cursor=cursor)
     body: dict[str, Any] = {"submissions": [api.show(row) for row in page.rows]}
     if page.cursor:
         body["cursor"] = page.cursor
@@ -115,8 +121,8 @@ def what_waits() -> Response[str]:
 def done(kind: str, reference: str) -> Response[str]:
     """A person has published, confirmed or finalised it, or has seen to what was refused: it waits no longer."""
     found, name = _kind(kind), unquote(reference)
-    if not name.isprintable() or len(name) > MAX_REFERENCE:
-        raise InvalidMessage(Violation("reference", f"must be one line of at most {MAX_REFERENCE} characters"))
+    if not name.isprintable():
+        raise InvalidMessage(Violation("reference", "must be one line without control characters"))
     by = router.current_event.request_context.identity.user_arn or "unknown"
     at = runtime.ledger().mark_done(found, name, by)
     runtime.telemetry().done(found, name, by)
@@ -164,7 +170,7 @@ def _versions(row: Row) -> dict[str, list[str]]:
         return {}
     others = [
         other
-        for other in runtime.ledger().list_by_loan(row.loan_id)
+        for other in runtime.ledger().list_by_loan(row.loan_id).rows
         if other.kind is row.kind
         and other.period == row.period
         and other.reference != row.reference
@@ -181,6 +187,12 @@ def _kind(text: str) -> Kind:
     if text not in set(Kind):
         raise InvalidMessage(Violation("kind", f"must be one of {', '.join(Kind)}"))
     return Kind(text)
+
+
+def _state(text: str) -> State:
+    if text.upper() not in set(State):
+        raise InvalidMessage(Violation("state", f"must be one of {', '.join(State)}"))
+    return State(text.upper())
 
 
 def _query(name: str) -> str:

@@ -161,7 +161,7 @@ class World:
         runtime.forget()
 
     def row(self):
-        (row,) = runtime.ledger().list_by_loan(LOAN) or [None]
+        (row,) = runtime.ledger().list_by_loan(LOAN).rows or [None]
         return row
 
     def rows(self, state):

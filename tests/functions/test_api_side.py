@@ -7,8 +7,10 @@ import boto3
 import pytest
 import requests
 
+from deployment import FUNCTIONS
 from handlers import Function
 from images import data_uri, png
+from invocations import request, routes
 from kiva_partner import runtime
 from kiva_partner.messages import MAX_MESSAGE_BYTES, Kind
 
@@ -209,6 +211,14 @@ def test_a_message_that_no_queue_can_carry_gets_413(deployed, context, waiting):
     status, body, _ = Function(Kind.JOURNAL_UPDATE, context).post(message)
     assert (status, body["title"]) == (413, "The message is too large")
     assert waiting() == []
+
+
+def test_a_message_is_taken_in_below_the_base_path_of_a_domain_too(function, deployed):
+    (path,) = [it for _, it in routes() if it.strip("/").replace("-", "_") == FUNCTIONS[function.kind]]
+    event = request("POST", path, json.dumps(function.message("L-1")), base_path="/relay")
+    answer = function.handler(event, function.context)
+    assert answer["statusCode"] == 202
+    assert not answer["headers"]["Location"].startswith("/"), "the client would leave the base path out"
 
 
 def test_another_media_type_gets_415(function, deployed):

@@ -464,7 +464,7 @@ def test_stages_and_partners_do_not_see_each_other(ledger, table, one, clock):
         other = Ledger(lambda: table, "ledger", scope, clock=clock)
         assert other.read(one.kind, one.reference) is None
         assert other.list_by_state(one.kind, State.SENDING).rows == []
-        assert other.list_by_loan(one.loan_id) == []
+        assert other.list_by_loan(one.loan_id).rows == []
 
 
 def test_many_are_read_at_once_and_missing_ones_left_out(ledger, rules):
@@ -511,7 +511,7 @@ def test_all_submissions_of_a_loan_are_found(ledger, rules, clock):
     clock.advance(1)
     ledger.enqueue(repayments(rules, "L#1", amount=2))
     ledger.enqueue([draft(rules, "L#1")])
-    found = ledger.list_by_loan("L#1")
+    found = ledger.list_by_loan("L#1").rows
     assert {row.loan_id for row in found} == {"L#1"}
     assert sorted(row.kind for row in found) == ["loan_draft", "repayment", "repayment"]
 

@@ -9,7 +9,6 @@ All writes are conditional; up to 100 go in one DynamoDB transaction.
 """
 
 import base64
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -19,6 +18,7 @@ from functools import cache
 from itertools import batched
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import msgspec
 from msgspec import Struct, field
 
 from .dynamodb import plain, typed
@@ -32,6 +32,9 @@ TRANSACTION_SIZE = 100
 """DynamoDB's limit of actions in one TransactWriteItems."""
 
 TRANSACTIONS_AT_ONCE = 4
+
+MAX_KEY_BYTES = 2048
+"""DynamoDB's limit of a partition key, of the table and of an index: its Developer Guide, "Constraints"."""
 
 KEEP_SETTLED = timedelta(days=400)
 """Settled rows go after this time; open ones (QUEUED, SENDING, RETRY, UNKNOWN) never."""
@@ -347,29 +350,32 @@ class Ledger:
 
         `since` leaves out those that have not changed from the beginning of that day (UTC) on.
         """
-        start = _start_of(cursor) if cursor else None
-        value = f"{self._scope}#{kind}#{state}"
-        items, cursor = self._query("by_state", "kind_state", value, limit, start, since=since)
+        index = _Index("by_state", "kind_state", "updated_at")
+        items, cursor = self._query(index, f"{self._scope}#{kind}#{state}", limit, cursor, since)
         return Page([_row(plain(item)) for item in items], cursor)
 
-    def list_by_loan(self, loan_id: str, *, limit: int = 100) -> list[Row]:
+    def list_by_loan(self, loan_id: str, *, limit: int = 100, cursor: str | None = None) -> Page:
         """Submissions of one loan as of now, the newest first; one of the last second may still be missing.
 
         The index holds keys alone and goes by the time of creation, so that what becomes of a row costs nothing there.
         """
-        items, _ = self._query("by_loan", "loan_id", f"{self._scope}#{loan_id}", limit, None)
-        return self._get_all([item["pk"]["S"] for item in items])
+        index = _Index("by_loan", "loan_id", "created_at")
+        items, cursor = self._query(index, f"{self._scope}#{loan_id}", limit, cursor)
+        return Page(self._get_all([item["pk"]["S"] for item in items]), cursor)
 
     def mark_done(self, kind: Kind, reference: str, by: str) -> str:
         """Remember that a person has done what was to be done about something; gives when (UTC, ISO 8601).
 
-        `reference` is Kiva's of a draft, an archive or an upload; of a refused submission its own.
+        `reference` is Kiva's of a draft, an archive or an upload; of a refused submission its own. Raises
+        InvalidMessage for one that is too long to be any.
         """
-        now = self._now()
+        now, key = self._now(), self._key(kind, reference, "done")
+        if not _fits(key):
+            raise InvalidMessage(Violation("reference", "is longer than any reference"))
         self._client().put_item(
             TableName=self._table,
             Item={
-                "pk": {"S": self._key(kind, reference, "done")},
+                "pk": {"S": key},
                 "done_at": {"S": now},
                 "done_by": {"S": by},
                 "expires_at": {"N": str(self._end_of_keeping())},
@@ -399,6 +405,8 @@ class Ledger:
         return item["references"] if item else []
 
     def _get(self, key: str) -> dict[str, Any] | None:
+        if not _fits(key):
+            return None
         answer = self._client().get_item(TableName=self._table, Key={"pk": {"S": key}}, ConsistentRead=True)
         return plain(answer["Item"]) if "Item" in answer else None
 
@@ -411,7 +419,7 @@ class Ledger:
     def _get_items(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The items that there are, as plain values, by their keys."""
         found: dict[str, dict[str, Any]] = {}
-        for some in batched(dict.fromkeys(keys), 100):
+        for some in batched(filter(_fits, dict.fromkeys(keys)), 100):
             wanted: Any = {self._table: {"Keys": [{"pk": {"S": key}} for key in some], "ConsistentRead": True}}
             for attempt in range(ATTEMPTS):
                 answer = self._client().batch_get_item(RequestItems=wanted)
@@ -425,30 +433,40 @@ class Ledger:
         return found
 
     def _query(
-        self,
-        index: str,
-        name: str,
-        value: str,
-        limit: int,
-        start: dict[str, Any] | None,
-        *,
-        since: date | None = None,
+        self, index: "_Index", value: str, limit: int, cursor: str | None, since: date | None = None
     ) -> tuple[list[dict[str, Any]], str | None]:
-        more: Any = {"ExclusiveStartKey": start} if start else {}
+        """Items of one value of an index, the latest first, and the cursor of those behind them."""
+        if not _fits(value):
+            return [], None
+        start = {"ExclusiveStartKey": self._start(index, value, cursor, since)} if cursor else {}
         values = {":value": {"S": value}, **({":since": {"S": since.isoformat()}} if since else {})}
         answer = self._client().query(
             TableName=self._table,
-            IndexName=index,
-            KeyConditionExpression="#key = :value" + (" AND updated_at >= :since" if since else ""),
-            ExpressionAttributeNames={"#key": name},
+            IndexName=index.name,
+            KeyConditionExpression="#key = :value" + (f" AND {index.time} >= :since" if since else ""),
+            ExpressionAttributeNames={"#key": index.key},
             ExpressionAttributeValues=values,
             ScanIndexForward=False,
             Limit=limit,
-            **more,
+            **start,  # type: ignore[arg-type]
         )
         last = answer.get("LastEvaluatedKey")
-        cursor = base64.urlsafe_b64encode(json.dumps(last).encode()).decode() if last else None
-        return answer["Items"], cursor
+        return answer["Items"], _cursor([last[name]["S"] for name in (index.key, index.time, "pk")]) if last else None
+
+    def _start(self, index: "_Index", value: str, cursor: str, since: date | None) -> dict[str, Any]:
+        """The key that a cursor stands for. Raises InvalidMessage for one that was not given out for this very query.
+
+        It comes from outside, and DynamoDB answers with an error to a key that is none or lies outside the query.
+        """
+        try:
+            of_value, time, key = msgspec.json.decode(base64.b64decode(cursor, b"-_", validate=True), type=_Cursor)
+            is_time = datetime.fromisoformat(time).astimezone(UTC).isoformat(timespec="microseconds") == time
+            in_table = key.startswith(self._key_of("submission")) and _fits(key)
+            if of_value == value and is_time and in_table and time >= (since.isoformat() if since else ""):
+                return {index.key: {"S": value}, index.time: {"S": time}, "pk": {"S": key}}
+        except (ValueError, OverflowError, RecursionError, msgspec.DecodeError):
+            pass
+        raise InvalidMessage(Violation("cursor", "is not one that this list gave out"))
 
     def _end(self, target: Submission | Row, outcome: Outcome) -> dict[str, Any]:
         """For a maker of Updates: the outcome, and where it is the last one what ends with it."""
@@ -469,6 +487,10 @@ class Ledger:
 
     def _key(self, kind: Kind, reference: str, sort: str = "submission") -> str:
         return f"{self._scope}#{sort}#{kind}#{reference}"
+
+    def _key_of(self, sort: str) -> str:
+        """What the keys of a sort begin with."""
+        return f"{self._scope}#{sort}#"
 
     def _change(
         self, state: State, condition: str, values: Mapping[str, Any] | None = None, **common: Any
@@ -585,9 +607,6 @@ def _expression(
     return text, {f"#{name}": name for name in _RESERVED if f"#{name}" in text + condition}
 
 
-_CURSOR_KEYS = {"pk", "kind_state", "updated_at"}
-
-
 def _number(seconds: float) -> int:
     """DynamoDB takes no floats; whole seconds, rounded up, are fine for leases."""
     return int(-(-seconds // 1))
@@ -609,15 +628,28 @@ def _not_told(submission: Submission) -> list[str]:
     return [name for name in _TOLD if not getattr(submission, name)]
 
 
-def _start_of(cursor: str) -> dict[str, Any]:
-    """The key that a cursor stands for. It came from outside, so it is checked before DynamoDB sees it."""
+class _Index(Struct, frozen=True):
+    """An index of the table: its name, its key, and the time that it goes by."""
+
+    name: str
+    key: str
+    time: str
+
+
+_Cursor = tuple[str, str, str]
+"""Where a page ended: the index's value, its time, and the key of the item."""
+
+
+def _cursor(place: Sequence[str]) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode(place)).decode()
+
+
+def _fits(key: str) -> bool:
+    """Whether DynamoDB takes this as a key. An item with another one cannot exist."""
     try:
-        start = json.loads(base64.urlsafe_b64decode(cursor))
-        if set(start) == _CURSOR_KEYS and all(list(value) == ["S"] for value in start.values()):
-            return dict(start)
-    except (ValueError, AttributeError, TypeError):
-        pass
-    raise InvalidMessage(Violation("cursor", "is none that we gave out"))
+        return len(key.encode()) <= MAX_KEY_BYTES
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
 
 
 def _outcome_item(outcome: Outcome) -> dict[str, Any]:

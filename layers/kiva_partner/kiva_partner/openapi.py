@@ -245,10 +245,10 @@ _READS: dict[str, Any] = {
         _answer("Some submissions, and the cursor of the next page", "Submissions"),
         _parameter("kind", "Which kind; needed unless a loan is given", **_KIND),
         _parameter("state", "Which state; needed unless a loan is given", enum=list(State)),
-        _parameter("loan_id", "Of which loan: its latest 100, of every kind and in every state"),
+        _parameter("loan_id", "Of which loan, of every kind and in every state"),
         _parameter("since", "Only what has changed since this day (UTC)", format="date"),
         _parameter("limit", "1 to 1000; 100 if not given", type="integer"),
-        _parameter("cursor", "`cursor` of the page before"),
+        _parameter("cursor", "`cursor` of the page before, of the same list; another one is refused"),
     ),
     "/submissions/{kind}/{reference}": _read(
         _OUTCOMES,
