@@ -16,6 +16,7 @@ FOUND, MISSED = 1, 0
 """What pytest exits with when a test failed, and when none did."""
 
 MACHINE = "tests/faults/test_state_machine.py"
+CONNECTIONS = "tests/wire/test_connections.py"
 CANARIES = "tests/faults/test_canaries.py"
 HOSTILE_WORDS = "tests/faults/test_hostile_words.py"
 
@@ -180,6 +181,41 @@ MUTANTS = [
         "        if self.end < math.inf:\n",
         "        if not self.end:\n",
         "tests/wire/test_client_on_the_wire.py -k drips",
+    ),
+    Mutant(
+        "a connection serves again however long it was idle",
+        "client.py",
+        "IDLE_SECONDS = 1.0\n",
+        "IDLE_SECONDS = 1e9\n",
+        f"{CONNECTIONS} -k idle",
+    ),
+    Mutant(
+        "what was read behind an answer is forgotten",
+        "client.py",
+        "                self._sock.idle_since = -math.inf\n",
+        "                pass\n",
+        f"{CONNECTIONS} -k comes_with_the_first",
+    ),
+    Mutant(
+        "a connection is quiet when the kernel has nothing of it",
+        "client.py",
+        "        timeout = self.gettimeout()\n",
+        "        return not __import__('select').select([self], [], [], 0)[0]\n        timeout = self.gettimeout()\n",
+        f"{CONNECTIONS} -k decrypted",
+    ),
+    Mutant(
+        "a session ticket counts as an answer",
+        "client.py",
+        "except (BlockingIOError, ssl.SSLWantReadError):",
+        "except BlockingIOError:",
+        f"{CONNECTIONS} -k ticket",
+    ),
+    Mutant(
+        "an interim answer is the answer",
+        "client.py",
+        "if status // 100 == 1 and status !=",
+        "if status == 100 and status !=",
+        "tests/wire/test_client_on_the_wire.py -k interim",
     ),
     Mutant(
         "an error is told while transactions are under way",

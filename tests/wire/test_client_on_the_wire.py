@@ -11,7 +11,8 @@ import pytest
 from urllib3.util import connection
 
 from fakes import FakeTokens
-from kiva_partner.client import KivaClient, new_ssl_context, post_form
+from kiva_partner import client
+from kiva_partner.client import MAX_INTERIM_ANSWERS, KivaClient, new_ssl_context, post_form
 from kiva_partner.errors import Misconfigured, NotSent, OutcomeUnknown, Rejected
 from kiva_partner.telemetry import Telemetry
 from kiva_partner.tokens import Token
@@ -105,7 +106,8 @@ def test_an_answer_that_drips_is_cut_as_a_whole_though_every_byte_is_in_time(ses
     assert drip.sent < len(text) / 2
 
 
-def test_an_answer_in_time_leaves_nothing_behind_that_would_cut_the_next_one(session):
+def test_an_answer_in_time_leaves_nothing_behind_that_would_cut_the_next_one(session, monkeypatch):
+    monkeypatch.setattr(client, "IDLE_SECONDS", 60)
     with HttpServer(say(answer(body=CREATED))) as server, session(at(server)) as kiva:
         for _ in range(3):
             kiva.post_loan_draft({})
@@ -249,6 +251,52 @@ def test_the_secret_follows_no_redirect(settings):
         with HttpServer(say(answer(b"307 Temporary", b"", location))) as server:
             assert post_form(settings, new_ssl_context, at(server), {"client_secret": "x"})[0] == 307
         assert other.connections == 0
+
+
+# --- interim answers --------------------------------------------------------------------------------------------------
+
+INTERIM = [b"100 Continue", b"102 Processing", b"103 Early Hints", b"110 Odd", b"199 "]
+LINK = b"Link: </style.css>; rel=preload\r\nContent-Length: 5\r\n"
+
+
+@pytest.mark.parametrize("pace", ["at once", "one by one"])
+@pytest.mark.parametrize("status", INTERIM)
+def test_interim_answers_are_read_over_with_their_headers(session, status, pace):
+    """RFC 9110 §15.2: one or more of them may come before the final answer, also to a client that asked for none."""
+    interim = b"HTTP/1.1 " + status + b"\r\n" + LINK + b"\r\n"
+    parts = [interim, interim, answer(body=CREATED)]
+    with HttpServer(say(*parts if pace == "one by one" else [b"".join(parts)])) as server:
+        with session(at(server)) as kiva:
+            for _ in range(2):
+                assert kiva.post_loan_draft({}).loan_draft_uuid.encode() in CREATED
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("status", INTERIM)
+def test_more_interim_answers_than_anybody_sends_are_no_answer(session, status):
+    interim = b"HTTP/1.1 " + status + b"\r\n\r\n"
+    with HttpServer(say(interim * MAX_INTERIM_ANSWERS, answer(body=CREATED))) as server, session(at(server)) as kiva:
+        assert kiva.post_loan_draft({})
+    with HttpServer(say(interim * (MAX_INTERIM_ANSWERS + 1), answer(body=CREATED))) as server:
+        with session(at(server)) as kiva, pytest.raises(OutcomeUnknown):
+            kiva.post_loan_draft({})
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("status", INTERIM)
+def test_a_connection_that_ends_after_an_interim_answer_gave_none(session, status):
+    with HttpServer(say_and_hang_up(b"HTTP/1.1 " + status + b"\r\n\r\n")) as server, session(at(server)) as kiva:
+        with pytest.raises(OutcomeUnknown):
+            kiva.post_loan_draft({})
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("final", [b"400 Bad Request", b"429 Too Many Requests", b"503 Service Unavailable"])
+def test_what_follows_an_interim_answer_means_what_it_always_means(session, final):
+    expected = {b"4": Rejected if final[:3] == b"400" else NotSent, b"5": OutcomeUnknown}[final[:1]]
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"
+    with HttpServer(say(early, answer(final))) as server, session(at(server)) as kiva, pytest.raises(expected):
+        kiva.post_loan_draft({})
 
 
 # --- TLS --------------------------------------------------------------------------------------------------------------

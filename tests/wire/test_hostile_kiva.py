@@ -137,9 +137,16 @@ def test_a_chunk_with_a_negative_length_is_an_answer_that_broke_off(call, method
         call(method, server)
 
 
-def test_one_that_says_go_on_without_end_is_left_in_time(call):
-    going_on = endlessly(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
-    with HttpServer(going_on) as server, pytest.raises(OutcomeUnknown, match="ReadTimeout"):
+@pytest.mark.parametrize("status", [b"100 Continue", b"103 Early Hints"])
+def test_one_that_says_go_on_without_end_is_left(call, status):
+    going_on = endlessly(b"", b"HTTP/1.1 " + status + b"\r\n\r\n")
+    with HttpServer(going_on) as server, pytest.raises(OutcomeUnknown, match="no answer: ConnectionError"):
+        call("POST", server)
+
+
+def test_one_whose_interim_answer_has_headers_without_end_is_left(call):
+    early = endlessly(b"HTTP/1.1 103 Early Hints\r\n", b"Link: </x>\r\n" * 5000)
+    with HttpServer(early) as server, pytest.raises(OutcomeUnknown, match="no answer: ConnectionError"):
         call("POST", server)
 
 

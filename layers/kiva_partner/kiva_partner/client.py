@@ -5,6 +5,7 @@ No redirects, no retries below us, no proxy from the environment, no connection 
 Sources: Kiva partner portal ("Draft loans", "Post journals", "Report payments", "Fetch loans", "Errors").
 """
 
+import io
 import logging
 import math
 import re
@@ -12,9 +13,12 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from http.client import HTTPException
+from http.client import HTTPResponse as PlainResponse
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
@@ -45,6 +49,12 @@ RECORD_SECONDS = 5
 """What writing the outcome down may take after Kiva's answer."""
 
 TOO_EARLY, TOO_MANY_REQUESTS = 425, 429
+
+IDLE_SECONDS = 1.0
+"""How long a connection may have been idle that serves again. Servers close theirs after a few seconds, unannounced."""
+
+MAX_INTERIM_ANSWERS = 20
+"""Read over before the final answer. RFC 9110 §15.2 names no number."""
 
 MAX_LOANS_PER_PAGE = 300
 """Kiva, "Fetch loans": 300 or fewer are recommended."""
@@ -389,6 +399,27 @@ class _InTime(socket.socket):
     end = math.inf
     """Set when a phase begins. Before the first one, the timeout is that of connecting."""
 
+    idle_since = math.inf
+    """When the last answer ended (monotonic): -inf when more was read than that, inf before the first one."""
+
+    def is_quiet(self) -> bool:
+        """Whether nothing waits here to be read, neither bytes nor the connection's end.
+
+        Asked by reading, because only that tells an answer from what TLS keeps to itself: a session ticket makes the
+        socket readable (RFC 8446 §4.6.1), and bytes that are decrypted already do not.
+        """
+        timeout = self.gettimeout()
+        self.settimeout(0)
+        try:
+            self.recv(1)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            return True
+        except OSError:
+            return False
+        finally:
+            self.settimeout(timeout)
+        return False
+
     def recv_into(self, *arguments: Any, **named: Any) -> int:
         self._set_timeout()
         return super().recv_into(*arguments, **named)
@@ -413,10 +444,52 @@ class _TLSInTime(_InTime, ssl.SSLSocket):
     pass
 
 
+class _Reader(io.BufferedReader):
+    """Reads an answer off a socket, and what has come behind it along with it: noted when the answer was read."""
+
+    def __init__(self, raw: io.RawIOBase, sock: _InTime) -> None:
+        super().__init__(raw)
+        self._sock = sock
+
+    def close(self) -> None:
+        if not self.closed:
+            self._sock.end = -math.inf  # reading on is too late, so `peek` raises unless something is left in here
+            self._sock.idle_since = time.monotonic()
+            with suppress(OSError):
+                self.peek()
+                self._sock.idle_since = -math.inf
+        super().close()
+
+
+class _Answer(PlainResponse):
+    """A final answer. Interim ones are read over, whatever they are, as http.client reads over `100 Continue` alone."""
+
+    _interim = 0
+
+    def __init__(self, sock: _InTime, *arguments: Any, **named: Any) -> None:
+        super().__init__(sock, *arguments, **named)
+        self.fp = _Reader(self.fp.detach(), sock)
+
+    def _read_status(self) -> tuple[str, int, str]:
+        version, status, reason = super()._read_status()  # type: ignore[misc] # not in typeshed
+        if status // 100 == 1 and status != HTTPStatus.SWITCHING_PROTOCOLS:
+            self._interim += 1
+            if self._interim > MAX_INTERIM_ANSWERS:
+                raise HTTPException("interim answers without end")
+            status = HTTPStatus.CONTINUE
+        return version, status, reason
+
+
 class _HTTPConnection(HTTPConnection):
     """A connection that tells «never connected» from «no answer», and each phase of which ends in time."""
 
     sock: _InTime
+    response_class = _Answer
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it may serve again, or urllib3 connects anew: what waits here would be taken for the next answer."""
+        return not self.is_closed and time.monotonic() - self.sock.idle_since <= IDLE_SECONDS and self.sock.is_quiet()
 
     def connect(self) -> None:
         # A TLS error in here is a failed handshake; the same class raised later would be a broken answer.
@@ -433,7 +506,10 @@ class _HTTPConnection(HTTPConnection):
     def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as urllib3's own
         """Receive, body included, within the read timeout."""
         self._begin_phase()
-        return super().getresponse()
+        response = super().getresponse()
+        if response.status == HTTPStatus.SWITCHING_PROTOCOLS:
+            self.close()  # we asked for none, and what follows is not HTTP
+        return response
 
     def _begin_phase(self) -> None:
         self.sock.end = time.monotonic() + float(self.timeout or 0)
