@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -17,8 +18,10 @@ SECTIONS: Final = {
 COLUMNS: Final = ("kind", "reference", "loan_id", "state", "code", "details", "next_step", "updated_at")
 
 _KIND_OF: Final = {"uploads": "repayment", "archives": "journal_update", "drafts": "loan_draft"}
-# A spreadsheet takes a cell that begins so for a formula (OWASP, CSV Injection).
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
+# A spreadsheet takes a cell that begins so for a formula or a command (OWASP, CSV Injection); the last four are the
+# full-width forms of East Asian keyboards. Where ; or a tab separates, as the country's settings say, a cell begins
+# within one of ours: our quote marks do not protect it, for they are not at its beginning.
+_FORMULA: Final = re.compile(r"""(^|;|\t|\r\n?|\n)(?=\A[\t\r\n]|(?:[^\S\t\r\n]|")*[=+\-@|%\uff1d\uff0b\uff0d\uff20])""")
 
 type Entries = dict[str, list[dict[str, Any]]]
 """The entries of each section."""
@@ -50,7 +53,10 @@ def problems(entries: Entries) -> list[dict[str, Any]]:
 
 
 def as_csv(submissions: Iterable[Mapping[str, Any]]) -> bytes:
-    """Submissions as a spreadsheet opens them: UTF-8 with a byte order mark, and no cell that is a formula."""
+    """Submissions as a spreadsheet opens them: UTF-8 with a byte order mark, and no cell that is a formula.
+
+    That holds whether it separates by commas, semicolons or tabs.
+    """
     text = io.StringIO()
     table = csv.writer(text, quoting=csv.QUOTE_ALL)
     table.writerow(COLUMNS)
@@ -78,7 +84,7 @@ def _cells(submission: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _harmless(cell: str) -> str:
-    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+    return _FORMULA.sub(r"\1'", cell)
 
 
 def _holds(entry: object, text: str) -> bool:

@@ -4,6 +4,8 @@ import csv
 import io
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cli.waiting import COLUMNS, SECTIONS, as_csv, choose, of_call, problems, words_of
 from relay_answers import refused, submission, waiting
@@ -78,7 +80,32 @@ def test_quotes_commas_and_line_breaks_stay_in_their_cell():
     bad = 'a"b,c\r\n=1+1;d'
     cells = rows_of(as_csv([submission(reason=bad)]))
     assert len(cells) == 2
-    assert cells[1][5] == bad
+    assert cells[1][5] == "a\"b,c\r\n'=1+1;d"
+
+
+FORMULAS = ("=", "+", "-", "@", "|", "%", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@given(text=st.text(st.sampled_from([*FORMULAS, *";,\"'\t\r\n ab1\xa0"]), max_size=12))
+def test_no_cell_is_a_formula_whatever_separates_cells(delimiter, text):
+    """As Python's reader takes the file apart, which goes on after a closed quote as spreadsheets do."""
+    content = as_csv([refused(1) | {"loan_id": text, "next_step": text}]).decode("utf-8-sig")
+    cells = [cell for row in csv.reader(io.StringIO(content, newline=""), delimiter=delimiter) for cell in row]
+    assert [cell for cell in cells if cell.lstrip().lstrip('"').lstrip().startswith(FORMULAS)] == []
+
+
+@pytest.mark.parametrize("start", FORMULAS)
+def test_a_formula_behind_a_semicolon_is_none(start):
+    row = refused(1) | {"loan_id": f"L-1;{start}cmd", "next_step": f'a; "{start}cmd'}
+    cells = rows_of(as_csv([row]))[1]
+    assert cells[2] == f"L-1;'{start}cmd"
+    assert cells[6] == f"a;' \"{start}cmd"
+
+
+def test_what_is_no_formula_is_not_changed():
+    row = refused(1) | {"loan_id": "L-1;2", "next_step": "a; b=c, d\n100%\n(+254)"}
+    assert rows_of(as_csv([row]))[1][2:7:4] == ["L-1;2", "a; b=c, d\n100%\n(+254)"]
 
 
 def test_half_a_surrogate_pair_does_not_stop_the_table():
