@@ -1,20 +1,34 @@
 """Files of events, read and checked before anything is sent: JSON of any kind, CSV of repayments or of journals.
 
-What is wrong is named by file, line and rule, and never by what stands there. A CSV of repayments is what PA2 takes, of
-two or three columns. Sources: Kiva partner portal, "Report payments"; PA2 > Account > Profile > "CSV upload format".
+What is wrong is named by file, line and rule, and never by a name or a text that stands there. Every row of a file is
+in a message or is named. A CSV of repayments is what PA2 takes, of two or three columns. Sources: Kiva partner portal,
+"Report payments"; PA2 > Account > Profile > "CSV upload format".
 """
 
-import csv
-import io
 import re
+import unicodedata
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from decimal import Decimal
+from itertools import dropwhile, groupby, islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NamedTuple
 
+from cli.spreadsheets import ChangedId, Record, original_id, records, why_no_header
 from kiva_partner.errors import InvalidMessage, Violation
-from kiva_partner.messages import KIND_OF_LIST, MAX_MESSAGE_BYTES, MAX_ROWS, Kind, parse, parse_json
+from kiva_partner.messages import (
+    KIND_OF_LIST,
+    MAX_MESSAGE_BYTES,
+    MAX_ROWS,
+    Kind,
+    Message,
+    Repayments,
+    checked,
+    parse,
+    parse_json,
+)
 from kiva_partner.photos import sniff_image
 from kiva_partner.settings import AmountMode, PartnerRules
 from kiva_partner.strict_json import decode, encode
@@ -23,10 +37,14 @@ ROWS_PER_MESSAGE: Final = 1000
 """Enough that ten thousand repayments are ten requests, and few enough that each is answered in a moment."""
 MAX_BODY_BYTES: Final = 6_000_000
 """What a Lambda function takes in one request is a little more."""
+MONTHS_AHEAD: Final = 1
+MONTHS_BACK: Final = 12
+"""A report of a month farther away is probably a slip of the pen."""
 
 _FRAME_BYTES: Final = 500
 """More than reference, period and brackets around the rows take."""
 _AMOUNT: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,2})?")
+_IDS: Final = ("loan_id", "client_id", "internal_loan_id", "internal_client_id", "payment_id")
 _LIST_OF: Final = {kind: name for name, kind in KIND_OF_LIST.items()}
 _COLUMNS: Final[Mapping[tuple[str, ...], Kind]] = {
     ("loan_id", "amount"): Kind.REPAYMENT,
@@ -46,12 +64,17 @@ class WrongUse(Exception):
 
 @dataclass(frozen=True)
 class Bad:
-    """Something to mend: which `line` of the file (or which message of its list), and the rule. Never the value."""
+    """Something to fix: which `line` of the file (or which message of its list), and the rule. Never the value.
+
+    It may be several lines, to `last`. Number 0, or `whole`: nothing of the file is sent.
+    """
 
     file: str
     rule: str
     number: int = 0
     unit: str = "line"
+    last: int = 0
+    whole: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,58 +86,136 @@ class Ready:
     where: str
     submissions: int = 1
     photos: Mapping[str, Path] = field(default_factory=dict)
+    period: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class _Table:
+    """A CSV: its kind and columns, how many cells a row has, and what stands in its messages beside the rows."""
+
+    file: Path
+    kind: Kind
+    columns: Sequence[str]
+    width: int
+    head: Mapping[str, str]
+
+
+class _Thing(NamedTuple):
+    """What one submission is: by each of its keys no other thing of the command may be called."""
+
+    path: str
+    kind: Kind
+    keys: Sequence[tuple[str, ...]]
+    reference: str
+    fingerprint: str
+    amount: Decimal | None
 
 
 @dataclass(frozen=True)
-class _Row:
-    line: int
-    thing: Mapping[str, str | Decimal]
+class _Good:
+    """What is good by itself: where it stands, and what it is about."""
+
+    file: Path
+    number: int
+    unit: str
+    things: Sequence[_Thing]
+
+    def place(self) -> str:
+        return f"{self.file}, {self.unit} {self.number}" if self.number else str(self.file)
+
+
+@dataclass(frozen=True)
+class _Message(_Good):
+    """One in JSON."""
+
+    ready: Ready
+
+
+@dataclass(frozen=True)
+class _Row(_Good):
+    """One of a CSV; `size` is what it takes in its message."""
+
+    table: _Table
+    content: Mapping[str, str | Decimal]
     size: int
 
 
 def read(
     files: Iterable[Path], rules: PartnerRules, *, period: str = "", reference: str = ""
 ) -> tuple[list[Ready], list[Bad]]:
-    """Read files into messages, and find everything in them that breaks a rule of the stack.
+    """Read files into messages, and find everything in them that breaks a rule of the stack, or contradicts itself.
 
     Args:
         files: JSON (a message, a list of them, or JSON Lines named .jsonl), or CSV whose first line names its columns.
         rules: Those of the stack.
-        period: The reporting month (YYYY-MM) of the repayments in a CSV.
-        reference: The reference of the one message that a CSV becomes.
+        period: The reporting month (YYYY-MM) of all repayments; a message that says another is bad.
+        reference: The reference of the one message that the files hold; a message that says another is bad.
 
     Raises:
-        WrongUse: A CSV needs a month or a reference, or it is too long for the one message of a reference.
+        WrongUse: An option is none, a CSV needs a month or a reference, or a reference was given for several messages.
     """
-    ready: list[Ready] = []
+    options = _checked_options(period, reference)
+    good: list[_Good] = []
     bad: list[Bad] = []
+    order: dict[str, int] = {}
     for file in files:
-        for found in _read(file, rules, period, reference):
-            (bad if isinstance(found, Bad) else ready).append(found)  # type: ignore[arg-type]
-    return ready, bad
+        order.setdefault(str(file), len(order))
+        for found in _read(file, rules, options):
+            (bad if isinstance(found, Bad) else good).append(found)  # type: ignore[arg-type]
+    clashes = _clashes(good)
+    bad += clashes.values()
+    left_out = {at for at, _ in clashes}
+    ready = list(_messages(each for at, each in enumerate(good) if at not in left_out))
+    return ready, sorted(bad, key=lambda each: (order[each.file], each.number))
 
 
-def _read(file: Path, rules: PartnerRules, period: str, reference: str) -> Iterator[Ready | Bad]:
+def far_off(period: str, today: date) -> str:
+    """How far a reporting month (YYYY-MM) is away, or "" when it is one that is reported nowadays."""
+    year, month = map(int, period.split("-"))
+    ahead = (year - today.year) * 12 + month - today.month
+    if -MONTHS_BACK <= ahead <= MONTHS_AHEAD:
+        return ""
+    return f"{period} is {abs(ahead)} months {'ahead' if ahead > 0 else 'back'}"
+
+
+def _checked_options(period: str, reference: str) -> Mapping[str, str]:
+    options = {name: it for name, it in (("period", period), ("reference", reference)) if it}
+    try:
+        checked({**options, "repayments": [{"loan_id": "any", "amount": 0}]}, Repayments)
+    except InvalidMessage as error:
+        raise WrongUse("; ".join(f"--{each.path[2:]} {each.rule}" for each in error.violations)) from None
+    return options
+
+
+def _read(file: Path, rules: PartnerRules, options: Mapping[str, str]) -> Iterator[_Good | Bad]:
     content = file.read_bytes()
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in content[:2]:
+        yield _unread(file, "is UTF-16; save the file as UTF-8 (in a spreadsheet: «CSV UTF-8»)")
+        return
     try:
         # Spreadsheets put a mark in front of UTF-8.
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         rule = "is not UTF-8; save the file as UTF-8 (in a spreadsheet: «CSV UTF-8»)"
-        yield Bad(str(file), rule, content[: error.start].count(b"\n") + 1)
+        yield _unread(file, rule, content[: error.start].count(b"\n") + 1)
         return
     if file.suffix in (".json", ".jsonl") or text.lstrip()[:1] in ("{", "["):
-        yield from _read_json(file, text, rules)
+        yield from _read_json(file, text, rules, options)
     else:
-        yield from _read_csv(file, text, rules, {"period": period, "reference": reference})
+        yield from _read_csv(file, text, rules, options)
+
+
+def _unread(file: Path, rule: str, line: int = 1) -> Bad:
+    return Bad(str(file), f"{rule}; nothing of this file was read", line, whole=True)
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------
 
 
-def _read_json(file: Path, text: str, rules: PartnerRules) -> Iterator[Ready | Bad]:
+def _read_json(file: Path, text: str, rules: PartnerRules, options: Mapping[str, str]) -> Iterator[_Good | Bad]:
     if file.suffix == ".jsonl":
         sources = [("line", number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        _one_message(file, len(sources), options)
     else:
         sources = [("message", 0, text)]
     for unit, number, source in sources:
@@ -125,30 +226,44 @@ def _read_json(file: Path, text: str, rules: PartnerRules) -> Iterator[Ready | B
             continue
         if document == []:
             yield Bad(str(file), "$ is an empty list", number, unit)
-        listed = enumerate(document, start=1) if isinstance(document, list) and not number else [(number, document)]
-        for at, each in listed:
+        listed = document if isinstance(document, list) and not number else None
+        _one_message(file, len(listed or ()), options)
+        for at, each in enumerate(listed, start=1) if listed is not None else [(number, document)]:
             try:
-                yield _ready(each, f"{file}, {unit} {at}" if at else str(file), file.parent, rules)
+                yield _message(file, each, at, unit, rules, options)
             except InvalidMessage as error:
                 yield from _violations(file, error, at, unit)
+
+
+def _one_message(file: Path, count: int, options: Mapping[str, str]) -> None:
+    if count > 1 and "reference" in options:
+        raise WrongUse(f"--reference names one message, and {file} holds {count}: say the reference in each of them.")
 
 
 def _violations(file: Path, error: InvalidMessage, number: int, unit: str) -> Iterator[Bad]:
     return (Bad(str(file), f"{each.path} {each.rule}", number, unit) for each in error.violations)
 
 
-def _ready(document: object, where: str, folder: Path, rules: PartnerRules) -> Ready:
+def _message(
+    file: Path, document: object, number: int, unit: str, rules: PartnerRules, options: Mapping[str, str]
+) -> _Message:
     """Raises InvalidMessage."""
     held = document if isinstance(document, dict) else {}
     kind = next((kind for name, kind in KIND_OF_LIST.items() if name in held), None)
     if kind is None:
         raise InvalidMessage(Violation("$", "must hold entreps (a loan draft), journals or repayments"))
+    said = _options_of(kind, options)
+    document = {**said, **held}
     photos: dict[str, Path] = {}
     match held.get("photo"):
         case {"file": str(name), **others} if not others:
-            key = _photo(folder, name, rules)
-            photos, document = {key: folder / name}, {**held, "photo": {"s3_key": key}}
+            photo, key = _photo(file.parent, name, rules)
+            photos, document["photo"] = {key: photo}, {"s3_key": key}
     message = parse_json(kind, document, rules)
+    if contradicted := [name for name in said if document[name] != said[name]]:
+        raise InvalidMessage(
+            *(Violation(f"$.{it}", f"is {document[it]}, and --{it} says {said[it]}") for it in contradicted)
+        )
     body = encode(document)
     # A photo inside travels by the API alone, which lays it into the bucket.
     inside = len(held.get("image_encoded", ""))
@@ -156,18 +271,49 @@ def _ready(document: object, where: str, folder: Path, rules: PartnerRules) -> R
         raise InvalidMessage(Violation("$", f"must be at most {MAX_MESSAGE_BYTES} bytes; send several messages"))
     if len(body) > MAX_BODY_BYTES:
         raise InvalidMessage(Violation("$.image_encoded", 'is too long; lay it beside and say "photo": {"file": …}'))
-    return Ready(kind, body, where, len(message.submissions), photos)
+    where = f"{file}, {unit} {number}" if number else str(file)
+    ready = Ready(kind, body, where, len(message.submissions), photos, document.get("period", ""))
+    return _Message(file, number, unit, _things(message, rules), ready)
 
 
-def _photo(folder: Path, name: str, rules: PartnerRules) -> str:
-    """The key by which the bucket knows a photo of the message's own folder. Raises InvalidMessage."""
-    # A message may come from elsewhere: it has no say over the other files of this machine.
-    if not (folder / name).resolve().is_relative_to(folder.resolve()) or not (folder / name).is_file():
+def _options_of(kind: Kind, options: Mapping[str, str]) -> Mapping[str, str]:
+    """Those that belong to messages of a kind: only repayments have a month."""
+    return {name: it for name, it in options.items() if name == "reference" or kind is Kind.REPAYMENT}
+
+
+def _photo(folder: Path, name: str, rules: PartnerRules) -> tuple[Path, str]:
+    """A photo of the message's own folder, and the key by which the bucket knows it. Raises InvalidMessage."""
+    file = folder
+    for part in Path(name).parts:
+        file = _entry(file, part)
+    try:
+        # A message may come from elsewhere: it has no say over the other files of this machine.
+        found = file.resolve().is_relative_to(folder.resolve()) and file.is_file()
+    except (OSError, ValueError):  # no file can have such a name
+        found = False
+    if not found:
         raise InvalidMessage(Violation("$.photo.file", "names no file in the folder of the message"))
-    image, broken = sniff_image(_beginning(folder / name, rules.max_image_bytes + 1), rules.max_image_bytes)
+    image, broken = sniff_image(_beginning(file, rules.max_image_bytes + 1), rules.max_image_bytes)
     if not image:
         raise InvalidMessage(*(Violation("$.photo.file", rule) for rule in broken))
-    return image.s3_key
+    return file, image.s3_key
+
+
+def _entry(folder: Path, name: str) -> Path:
+    """What a folder has under a name, which a Mac writes in another normal form (NFD) than the message has it.
+
+    Source: Unicode Standard Annex #15.
+
+    Raises:
+        InvalidMessage: Two names of the folder are this one.
+    """
+    if name.isascii() or not folder.is_dir():
+        return folder / name
+    wanted = unicodedata.normalize("NFC", name)
+    alike = [each for each in folder.iterdir() if unicodedata.normalize("NFC", each.name) == wanted]
+    if len(alike) > 1:
+        raise InvalidMessage(Violation("$.photo.file", "fits two files whose names look the same; rename one of them"))
+    return alike[0] if alike else folder / name
 
 
 def _beginning(file: Path, size: int) -> bytes:
@@ -178,96 +324,151 @@ def _beginning(file: Path, size: int) -> bytes:
 # --- CSV --------------------------------------------------------------------------------------------------------------
 
 
-def _read_csv(file: Path, text: str, rules: PartnerRules, options: Mapping[str, str]) -> Iterator[Ready | Bad]:
-    lines = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        columns = tuple(name.strip() for name in next(lines, ()))
-    except csv.Error:
-        columns = ()
+def _read_csv(file: Path, text: str, rules: PartnerRules, options: Mapping[str, str]) -> Iterator[_Good | Bad]:
+    names = next(records(text, multiline=False), Record(1, 1, ())).cells
+    if isinstance(names, str):
+        yield _unread(file, names)
+        return
+    # A separator at the end of every line makes a column without a name.
+    columns = tuple(dropwhile(lambda name: not name, reversed(names)))[::-1]
     kind = _COLUMNS.get(columns)
     if kind is None:
-        yield Bad(str(file), f"must name the columns: {', or '.join(map(','.join, _COLUMNS))}", 1)
+        must = why_no_header(next(iter(text.lstrip().splitlines()), ""), _COLUMNS)
+        rule = f"must name the columns: {', or '.join(map(','.join, _COLUMNS))}"
+        yield _unread(file, must or rule)
         return
-    # Journals have no month.
-    head = {name: it for name, it in options.items() if it and (name == "reference" or kind is Kind.REPAYMENT)}
-    good: list[_Row] = []
-    mistakes = False
-    first_line_of: dict[str, int] = {}
-    for line, fields in _records(lines):
-        found = fields if isinstance(fields, str) else _row(line, fields, columns, kind, head, rules, first_line_of)
-        if isinstance(found, _Row):
-            good.append(found)
-        else:
-            mistakes = True
-            yield Bad(str(file), found, line)
-    if not good and not mistakes:
-        yield Bad(str(file), "holds no line after the one with the columns", 1)
-    packed = list(_pack(good, MAX_ROWS if "reference" in head else ROWS_PER_MESSAGE))
-    if "reference" in head and len(packed) > 1:
-        raise WrongUse(
-            f"{file} is too long for one message, and a reference names one: at most {MAX_ROWS} rows and"
-            f" {MAX_MESSAGE_BYTES} bytes. Split it, and give each part a reference of its own."
-        )
-    for rows in packed:
-        body = encode({**head, _LIST_OF[kind]: [row.thing for row in rows]})
-        yield Ready(kind, body, f"{file}, lines {rows[0].line} to {rows[-1].line}", len(rows))
+    table = _Table(file, kind, columns, len(names), _options_of(kind, options))
+    record = None
+    for record in islice(records(text, multiline=kind is Kind.JOURNAL_UPDATE), 1, None):
+        found = record.cells if isinstance(record.cells, str) else _row(record.first, record.cells, table, rules)
+        last = record.last if record.last > record.first else 0
+        yield found if isinstance(found, _Row) else Bad(str(file), found, record.first, last=last)
+    if record is None:
+        yield Bad(str(file), "holds no line after the one with the columns", 1, whole=True)
 
 
-def _records(lines: Any) -> Iterator[tuple[int, list[str] | str]]:
-    """Each record with the line that it begins in; what no CSV is ends them, with the reason."""
-    while True:
-        line = lines.line_num + 1
-        try:
-            fields = next(lines)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield line, str(error)
-            return
-        if fields:
-            yield line, fields
-
-
-def _row(
-    line: int,
-    fields: Sequence[str],
-    columns: Sequence[str],
-    kind: Kind,
-    head: Mapping[str, str],
-    rules: PartnerRules,
-    first_line_of: dict[str, int],
-) -> _Row | str:
+def _row(line: int, cells: Sequence[str], table: _Table, rules: PartnerRules) -> _Row | str:
     """A record as the relay wants it, or the first rule that it breaks."""
-    if len(fields) != len(columns):
-        return f"must have {len(columns)} columns and has {len(fields)}"
-    # What is left empty is not there.
-    thing: dict[str, str | Decimal] = {
-        name: it for name, it in zip(columns, (each.strip() for each in fields), strict=True) if it
-    }
-    if kind is Kind.REPAYMENT:
+    if len(cells) != table.width:
+        return f"must have {table.width} columns and has {len(cells)}"
+    if any(cells[len(table.columns) :]):
+        return f"has something in column {len(table.columns) + 1}, which has no name"
+    thing: dict[str, str | Decimal] = {}
+    for name, cell in zip(table.columns, cells, strict=False):
+        try:
+            value = original_id(cell) if name in _IDS else cell
+        except ChangedId as error:
+            return f"{name} {error}"
+        # What is left empty is not there.
+        if value:
+            thing[name] = value
+    if table.kind is Kind.REPAYMENT:
         if not _AMOUNT.fullmatch(str(thing.get("amount", ""))):
             return "amount must be digits, with a point and up to two decimals where needed"
         thing["amount"] = Decimal(thing["amount"])
     try:
         # Alone, so that whatever is wrong is wrong with this line.
-        (submission,) = parse(kind, encode({**head, _LIST_OF[kind]: [thing]}).decode(), rules).submissions
+        message = parse(table.kind, encode({**table.head, _LIST_OF[table.kind]: [thing]}).decode(), rules)
     except InvalidMessage as error:
         return "; ".join(_of_the_line(violation) for violation in error.violations)
-    per_loan = kind is Kind.REPAYMENT and rules.amount_mode is not AmountMode.INSTALMENT
-    first = first_line_of.setdefault(submission.loan_id if per_loan else submission.reference, line)
-    if first != line:
-        return f"has the same loan_id as line {first}" if per_loan else f"is the same as line {first}"
-    return _Row(line, thing, len(encode(thing)) + 1)
+    return _Row(table.file, line, "line", _things(message, rules), table, thing, len(encode(thing)) + 1)
 
 
 def _of_the_line(violation: Violation) -> str:
-    if violation.path in ("$.period", "$.reference"):
-        raise WrongUse(f"--{violation.path[2:]} {violation.rule}")
+    if violation.path == "$.period":
+        raise WrongUse(f"--period {violation.rule}")
     return f"{re.sub(r'^\$\.[a-z]+\[0\]\.?|^\$$', '', violation.path)} {violation.rule}".strip()
 
 
+# --- of all files together --------------------------------------------------------------------------------------------
+
+
+def _things(message: Message, rules: PartnerRules) -> Sequence[_Thing]:
+    things = []
+    for at, each in enumerate(message.submissions):
+        keys: list[tuple[str, ...]] = [(each.kind, "reference", each.reference)]
+        match each.kind:
+            case Kind.LOAN_DRAFT:
+                keys.append((each.kind, "loan", each.loan_id))
+            case Kind.JOURNAL_UPDATE:
+                keys.append((each.kind, "content", each.fingerprint))
+            case Kind.REPAYMENT if rules.amount_mode is not AmountMode.INSTALMENT:
+                keys.append((each.kind, "month", each.period or message.reference, each.loan_id))
+        path = "$" if each.kind is Kind.LOAN_DRAFT else f"$.{_LIST_OF[each.kind]}[{at}]"
+        things.append(_Thing(path, each.kind, keys, each.reference, each.fingerprint, each.content.get("amount")))
+    return things
+
+
+def _clashes(good: Sequence[_Good]) -> Mapping[tuple[int, str], Bad]:
+    """Things that are there twice and do not say the same: nobody knows which of them is meant, so none is sent.
+
+    The same thing twice is harmless, for the relay sends what has the same reference and content once; within a CSV it
+    is a mistake all the same.
+    """
+    called: dict[tuple[str, ...], list[tuple[int, _Thing]]] = defaultdict(list)
+    for at, each in enumerate(good):
+        for thing in each.things:
+            for key in thing.keys:
+                called[key].append((at, thing))
+    clashes: dict[tuple[int, str], Bad] = {}
+    repeated: dict[tuple[int, str], Bad] = {}
+    for several in called.values():
+        (_, one), others = several[0], several[1:]
+        other = next((it for it in others if _says(it[1]) != _says(one)), None)
+        lines: dict[Path, int] = {}
+        for at, thing in several if others else ():
+            where = at, thing.path
+            if other:
+                against = several[0] if _says(thing) != _says(one) else other
+                clashes.setdefault(where, _bad(good[at], thing, _contradiction(thing, against[1], good[against[0]])))
+            elif isinstance(good[at], _Row):
+                first = lines.setdefault(good[at].file, good[at].number)
+                if first != good[at].number:
+                    repeated[where] = _bad(good[at], thing, f"is the same as line {first}")
+    return {**repeated, **clashes}
+
+
+def _says(thing: _Thing) -> tuple[str, str]:
+    return thing.reference, thing.fingerprint
+
+
+def _contradiction(thing: _Thing, other: _Thing, there: _Good) -> str:
+    place = there.place() if isinstance(there, _Row) else f"{there.place()}, {other.path}"
+    if thing.amount != other.amount:
+        return f"reports {thing.amount}, and {place} reports {other.amount} for the same loan; remove the wrong one"
+    if thing.reference == other.reference:
+        return f"has the reference of {place} and other content; remove the wrong one"
+    return f"is the same {thing.kind.replace('_', ' ')} as {place} under another reference; remove one of them"
+
+
+def _bad(good: _Good, thing: _Thing, rule: str) -> Bad:
+    said = rule if isinstance(good, _Row) else f"{thing.path} {rule}"
+    return Bad(str(good.file), said, good.number, good.unit)
+
+
+def _messages(good: Iterable[_Good]) -> Iterator[Ready]:
+    """The messages in JSON as they are, and the rows of each CSV in as few messages as rows and bytes allow."""
+    for table, run in groupby(good, key=lambda each: each.table if isinstance(each, _Row) else None):
+        if table:
+            yield from _messages_of(table, [each for each in run if isinstance(each, _Row)])
+        else:
+            yield from (each.ready for each in run if isinstance(each, _Message))
+
+
+def _messages_of(table: _Table, rows: Sequence[_Row]) -> Iterator[Ready]:
+    packed = list(_pack(rows, MAX_ROWS if "reference" in table.head else ROWS_PER_MESSAGE))
+    if "reference" in table.head and len(packed) > 1:
+        raise WrongUse(
+            f"{table.file} is too long for one message, and a reference names one: at most {MAX_ROWS} rows and"
+            f" {MAX_MESSAGE_BYTES} bytes. Split it, and give each part a reference of its own."
+        )
+    for some in packed:
+        body = encode({**table.head, _LIST_OF[table.kind]: [row.content for row in some]})
+        where = f"{table.file}, lines {some[0].number} to {some[-1].number}"
+        yield Ready(table.kind, body, where, len(some), period=table.head.get("period", ""))
+
+
 def _pack(rows: Iterable[_Row], most: int) -> Iterator[list[_Row]]:
-    """As few messages as rows and bytes allow."""
     some: list[_Row] = []
     size = 0
     for row in rows:

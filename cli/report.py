@@ -19,13 +19,14 @@ INTERRUPTED: Final = 130
 
 
 def mistakes(bad: Sequence[Bad]) -> Iterator[str]:
-    """A line for each thing to mend; lines below each other that break the same rule share one."""
+    """A line for each thing to fix; lines below each other that break the same rule share one."""
     for (file, rule, unit, _), run in groupby(
         enumerate(bad), key=lambda it: (it[1].file, it[1].rule, it[1].unit, it[1].number - it[0])
     ):
-        numbers = [each.number for _, each in run]
-        several = f"{unit}s {numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else f"{unit} {numbers[0]}"
-        yield show.harmless(f"{file}, {several}: {rule}" if numbers[0] else f"{file}: {rule}")
+        some = [each for _, each in run]
+        first, last = some[0].number, some[-1].last or some[-1].number
+        several = f"{unit}s {first} to {last}" if last > first else f"{unit} {first}"
+        yield show.harmless(f"{file}, {several}: {rule}" if first else f"{file}: {rule}")
 
 
 def outcome(sent: Sequence[Sent], bad: Sequence[Bad], *, wait: bool, as_json: bool) -> None:
@@ -34,6 +35,7 @@ def outcome(sent: Sequence[Sent], bad: Sequence[Bad], *, wait: bool, as_json: bo
     refused = [(each.ready.where, each.refused or each.unanswered) for each in sent if not each.answer]
     document = {
         "bad": list(map(_mistake, bad)),
+        "left_out": _left_out(bad),
         "messages": list(map(_message, sent)),
         "totals": _states(submissions),
     }
@@ -52,6 +54,9 @@ def outcome(sent: Sequence[Sent], bad: Sequence[Bad], *, wait: bool, as_json: bo
     taken = sum(bool(each.answer) for each in sent)
     told = f"Taken in: {taken} of {len(sent)} messages; submissions: {show.totals(submissions) or 'none'}"
     shown.append(told if sent else "Nothing was sent.")
+    if sent and bad:
+        counts = (f"{count} {unit}{'s' * (count > 1)}" for unit, count in _left_out(bad).items())
+        shown.append(f"Not sent, and to be fixed: {', '.join(counts)}")
     if not wait and taken == 1:
         of = next(each for each in sent if each.answer)
         shown.append(f"See what becomes of it: relay status {show.cell(of.answer['reference'])} --kind {of.ready.kind}")
@@ -59,7 +64,19 @@ def outcome(sent: Sequence[Sent], bad: Sequence[Bad], *, wait: bool, as_json: bo
 
 
 def _mistake(bad: Bad) -> dict[str, Any]:
-    return {"file": bad.file, **({bad.unit: bad.number} if bad.number else {}), "rule": bad.rule}
+    place = {bad.unit: bad.number} if bad.number else {}
+    last = {f"last_{bad.unit}": bad.last} if bad.last else {}
+    return {"file": bad.file, **place, **last, "rule": bad.rule}
+
+
+def _left_out(bad: Sequence[Bad]) -> dict[str, int]:
+    """How many lines, messages and files are not sent; of one several rules may say so."""
+    things = {
+        ("file", each.file, 0) if each.whole or not each.number else (each.unit, each.file, number)
+        for each in bad
+        for number in range(each.number, max(each.number, each.last) + 1)
+    }
+    return Counter(unit for unit, _, _ in sorted(things))
 
 
 def _states(submissions: Sequence[show.Submission]) -> dict[str, int]:
