@@ -3,9 +3,10 @@
 import getpass
 import json
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import date
+from datetime import UTC, date, datetime
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
+from rich.table import Table
 from typer.core import TyperGroup
 
 from cli import missing as months
@@ -20,12 +22,12 @@ from cli import show
 from cli.checks import checks_of
 from cli.credentials import CannotStore, store
 from cli.decide import confirm, consequences, of_the_same_call
-from cli.files import WrongUse, read
+from cli.files import WrongUse, far_off, read
 from cli.redrive import redrive as put_back
 from cli.relay_api import NoAnswer, Refused, RelayApi, every_loan, every_submission
 from cli.report import FINE, INTERRUPTED, PROBLEM, UNREACHABLE, WRONG, exit_code, mistakes, outcome
 from cli.stacks import NoSuchStack, stack_of, stages
-from cli.submit import FORBIDDEN, follow, rules_of, send, upload
+from cli.submit import FORBIDDEN, doubts, follow, rules_of, send, unused, upload
 from kiva_partner.client import CONFIG_NAMES
 from kiva_partner.decisions import Choice
 from kiva_partner.errors import where
@@ -115,6 +117,10 @@ def _stages() -> list[str]:
         return []
 
 
+def _today() -> date:
+    return datetime.now(UTC).date()
+
+
 def _month(text: str) -> str:
     try:
         return text and f"{date.fromisoformat(f'{text}-01'):%Y-%m}"
@@ -146,15 +152,29 @@ def submit(
             help="JSON of any kind (a message, a list of them, or .jsonl), or a CSV of repayments or of journals.",
         ),
     ],
-    period: Month = "",
-    reference: Annotated[str, typer.Option(help="Your own reference of the one message that a CSV becomes.")] = "",
+    *,
+    period: Annotated[
+        str,
+        typer.Option(
+            metavar="YYYY-MM",
+            help="The reporting month of all repayments. A message that says another is refused.",
+            callback=_month,
+        ),
+    ] = "",
+    reference: Annotated[
+        str, typer.Option(help="Your own reference of the one message. A message that says another is refused.")
+    ] = "",
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out what is bad and send the rest.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the outcomes and show them.")] = False,
     wait_seconds: Annotated[int, typer.Option(min=1, help="How long to wait.")] = 300,
+    yes: Yes = False,
     stage: Stage = "local",
     as_json: AsJson = False,
 ) -> None:
-    """Check files of events, upload their photos, and send them; repeating it is always safe."""
+    """Check files of events, upload their photos, and send them; repeating it is always safe.
+
+    Every row is sent or is named with what to fix. A month far from today is asked about before anything is sent.
+    """
     if reference and len(files) > 1:
         raise WrongUse("--reference names one message: give one file.")
     stack = stack_of(stage)
@@ -164,6 +184,12 @@ def submit(
     if not ready or (bad and not skip_bad):
         outcome([], bad, wait=wait, as_json=as_json)
         raise typer.Exit(WRONG)
+    if note := unused(ready, period):
+        if not bad and all(each.kind is not Kind.REPAYMENT for each in ready):
+            raise WrongUse(note)
+        show.say(note)
+    if not yes:
+        _ask_about(list(doubts(ready, _today())))
     upload(stack, ready)
     api, sent = stack.api, []
     with show.progress(as_json=as_json) as bar:
@@ -180,20 +206,39 @@ def submit(
     raise typer.Exit(exit_code(sent, bad, wait=wait))
 
 
+def _ask_about(doubtful: Sequence[str]) -> None:
+    for line in doubtful:
+        show.say(show.harmless(line))
+    if doubtful and not show.somebody_answers():
+        raise WrongUse("Nothing was sent. Correct the month; or, if it is meant so, say --yes.")
+    if doubtful:
+        typer.confirm("Is it meant so?", abort=True, err=True)
+
+
 # --- look -------------------------------------------------------------------------------------------------------------
 
 
 @app.command()
 def status(
-    reference: Annotated[str, typer.Argument(metavar="REF", help="Of a submission, or of a message of several.")],
+    reference: Annotated[
+        str, typer.Argument(metavar="REF", help="Of a submission or of a message of several; or your id of a loan.")
+    ],
     kind: OfKind = None,
     stage: Stage = "local",
     as_json: AsJson = False,
 ) -> None:
-    """Show everything that is known of a submission or a message."""
-    found = _find(stack_of(stage).api, reference, kind)
+    """Show everything that is known of a submission or a message; or what there is of a loan, by your own id of it."""
+    api = stack_of(stage).api
+    found = _of_reference(api, reference, kind)
     shown: list[Any] = []
-    for each in found:
+    if not found:
+        found = _of_loan(api, reference, kind)
+        if not found:
+            _end(PROBLEM, f"No submission and no message has the reference {reference}, and nothing is of such a loan.")
+        show.say(show.harmless(f"No submission and no message has the reference {reference}; this is of the loan."))
+        if len(found) > 1:
+            shown.append(_table_of(found))
+    for each in found if not shown else ():
         if "submissions" in each:
             group = show.Group(each["kind"], each["submissions"])
             shown += [show.outcomes([group], show.screen().width), *show.to_confirm(each["submissions"])]
@@ -203,7 +248,7 @@ def status(
     show.answer(found[0] if len(found) == 1 else found, *shown, as_json=as_json)
 
 
-def _find(api: RelayApi, reference: str, kind: Kind | None) -> list[dict[str, Any]]:
+def _of_reference(api: RelayApi, reference: str, kind: Kind | None) -> list[dict[str, Any]]:
     """What has this reference, of one kind or of any."""
     found = []
     for each in [kind] if kind else Kind:
@@ -212,9 +257,25 @@ def _find(api: RelayApi, reference: str, kind: Kind | None) -> list[dict[str, An
         except Refused as error:
             if error.status != _NOT_FOUND:
                 raise
-    if not found:
-        _end(PROBLEM, f"No submission and no message has the reference {reference}.")
     return found
+
+
+def _of_loan(api: RelayApi, loan: str, kind: Kind | None) -> list[dict[str, Any]]:
+    """What was submitted of a loan, the newest first."""
+    return [each for each in every_submission(api, loan_id=loan) if kind in (None, each["kind"])]
+
+
+def _table_of(submissions: Sequence[show.Submission]) -> Table:
+    columns = {
+        "Submission": "reference",
+        "Kind": "kind",
+        "Loan": "loan_id",
+        "State": "state",
+        "Changed (UTC)": "changed",
+        "What comes next": "next_step",
+    }
+    shown = ({**each, "changed": each["updated_at"][:16].replace("T", " ")} for each in submissions)
+    return show.rows("", columns, shown)
 
 
 @app.command("list")
@@ -232,21 +293,12 @@ def list_(
         raise WrongUse("Give either --state or --loan.")
     api = stack_of(stage).api
     if loan:
-        found = [it for it in every_submission(api, loan_id=loan) if kind in (None, it["kind"])][:limit]
+        found = _of_loan(api, loan, kind)[:limit]
     else:
         page: dict[str, str | int] = {"state": str(state), "since": since, "limit": min(limit, 1000)}
         kinds = [kind] if kind else list(Kind)
         found = [it for each in kinds for it in islice(every_submission(api, kind=each, **page), limit)]
-    columns = {
-        "Submission": "reference",
-        "Kind": "kind",
-        "Loan": "loan_id",
-        "State": "state",
-        "Changed (UTC)": "changed",
-        "What comes next": "next_step",
-    }
-    shown = ({**each, "changed": each["updated_at"][:16].replace("T", " ")} for each in found)
-    show.answer({"submissions": found}, show.rows("", columns, shown), f"Submissions: {len(found)}", as_json=as_json)
+    show.answer({"submissions": found}, _table_of(found), f"Submissions: {len(found)}", as_json=as_json)
 
 
 @app.command()
@@ -288,26 +340,41 @@ def missing(
 ) -> None:
     """List loans that pay back without a repayment of a month at Kiva; exit code 1 when there are any.
 
-    What is queued, being sent or UNKNOWN is shown as on its way, and is not missing.
+    What is queued, being sent or UNKNOWN is shown as on its way, and is not missing. Neither is what was reported under
+    a reference without a month: it is listed by itself, since it may be of this month. What was refused is missing, and
+    why is shown.
     """
+    if away := far_off(period, _today()):
+        show.say(away)
     month = months.look(stack_of(stage).api, period)
-    lost = [{name: each.get(name) for name in _LOAN.values()} for each in month.missing]
+    ended = {"Refused or given up": "reference", "State": "state", "Why": "reason"}
+    columns = _LOAN | (ended if any("state" in each for each in month.missing) else {})
+    lost = [
+        {name: each.get(name) for name in _LOAN.values()} | {it: each[it] for it in ended.values() if it in each}
+        for each in month.missing
+    ]
     document = {
         "period": period,
         "expected": month.expected,
         "missing": lost,
         "on_their_way": month.on_their_way,
+        "without_month": month.without_month,
     }
     shown: list[Any] = []
     if month.on_their_way:
-        columns = {"Loan": "loan_id", "Submission": "reference", "State": "state", "What comes next": "next_step"}
-        shown += [show.rows("On their way", columns, month.on_their_way), ""]
+        of_these = {"Loan": "loan_id", "Submission": "reference", "State": "state", "What comes next": "next_step"}
+        shown += [show.rows("On their way", of_these, month.on_their_way), ""]
+    if month.without_month:
+        of_these = {"Loan": "loan_id", "Submission": "reference", "State": "state", "Reported (UTC)": "created_at"}
+        shown.append(show.rows("Reported without a month", of_these, month.without_month))
+        shown += [f"They may be of {period}: give period in the message to count it.", ""]
     if lost:
-        shown += [show.rows(f"Missing in {period}", _LOAN, lost), ""]
-    here = month.expected - len(lost) - len(month.on_their_way)
+        shown += [show.rows(f"Missing in {period}", columns, lost), ""]
+    here = month.expected - len(lost) - len(month.on_their_way) - len(month.without_month)
     shown.append(
         f"{period}: of {month.expected} loans that pay back {here} are at Kiva,"
-        f" {len(month.on_their_way)} on their way, {len(lost)} missing"
+        f" {len(month.on_their_way)} on their way, {len(month.without_month)} reported without a month,"
+        f" {len(lost)} missing"
     )
     show.answer(document, *shown, as_json=as_json)
     raise typer.Exit(PROBLEM if lost else FINE)
@@ -346,7 +413,9 @@ def decide(
         raise WrongUse("--kiva-reference is needed to say that Kiva accepted it, and belongs to nothing else.")
     stack = stack_of(stage)
     api = stack.api
-    found = _find(api, reference, kind)
+    found = _of_reference(api, reference, kind)
+    if not found:
+        _end(PROBLEM, f"No submission and no message has the reference {reference}.")
     if len(found) > 1:
         raise WrongUse(f"{len(found)} submissions of different kinds have this reference: say which by --kind.")
     (submission,) = found

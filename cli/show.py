@@ -56,6 +56,11 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def somebody_answers() -> bool:
+    """Whether a person can be asked."""
+    return sys.stdin.isatty()
+
+
 def progress(*, as_json: bool) -> Progress:
     """A bar on standard error, while somebody looks at it."""
     console = screen(stderr=True)

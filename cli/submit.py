@@ -4,9 +4,10 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any, Final
 
-from cli.files import Ready, WrongUse
+from cli.files import Ready, WrongUse, far_off
 from cli.relay_api import NoAnswer, Refused, RelayApi
 from cli.show import Submission
 from cli.stacks import StackOfStage
@@ -65,6 +66,22 @@ def rules_of(stack: StackOfStage) -> PartnerRules:
         amount_mode=AmountMode(stack.parameter("RepaymentAmountMode")),
         max_image_bytes=_MAX_IMAGE_BYTES,
     )
+
+
+def doubts(messages: Sequence[Ready], today: date) -> Iterator[str]:
+    """A line for each month of the messages that is probably not meant."""
+    first = {each.period: each.where for each in reversed(messages) if each.period}
+    for period, where in sorted(first.items()):
+        if away := far_off(period, today):
+            yield f"{where}: the month {away}"
+
+
+def unused(messages: Sequence[Ready], period: str) -> str:
+    """What a given month does not belong to, or "" where it belongs to everything."""
+    others = sorted({each.kind.replace("_", " ") for each in messages if each.kind is not Kind.REPAYMENT})
+    if not period or not others:
+        return ""
+    return f"--period is not used for {' and '.join(others)} messages: only repayments have a month."
 
 
 def upload(stack: StackOfStage, messages: Iterable[Ready]) -> None:

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field
 
 import pytest
+import time_machine
 from typer.testing import CliRunner
 
 from cli import app as command
@@ -64,7 +65,8 @@ class FakeRelay:
             case ("submissions",) if "loan_id" in query:
                 return {"submissions": self.lists.get(query["loan_id"], [])}
             case ("submissions",):
-                return {"submissions": self.lists.get((query["kind"], query["state"]), [])}
+                found = self.lists.get((query["kind"], query["state"]), [])
+                return {"submissions": [it for it in found if it["updated_at"] >= query.get("since", "")]}
             case ("loans",):
                 found = self.lists.get(("loans", query.get("status", "")), [])
                 page = found[query["offset"] : query["offset"] + query["limit"]]
@@ -115,8 +117,14 @@ def pauses(monkeypatch):
 
 
 @pytest.fixture
+def somebody(monkeypatch):
+    """A person who can be asked."""
+    monkeypatch.setattr("cli.show.somebody_answers", lambda: True)
+
+
+@pytest.fixture
 def run(stack, pauses, monkeypatch):
-    """Run the command; gives what CliRunner gives. `typed` is what somebody answers to its questions."""
+    """Run the command, in November 2026; gives what CliRunner gives. `typed` is what somebody answers to questions."""
 
     def the_stack_of(stage):
         if stage not in ("local", "prod"):
@@ -125,7 +133,12 @@ def run(stack, pauses, monkeypatch):
 
     monkeypatch.setattr(command, "stack_of", the_stack_of)
     monkeypatch.setenv("COLUMNS", "160")
-    return lambda *arguments, typed="": CliRunner().invoke(command.app, list(map(str, arguments)), input=typed)
+
+    def run_it(*arguments, typed=""):
+        with time_machine.travel("2026-11-28T10:00:00Z", tick=False):
+            return CliRunner().invoke(command.app, list(map(str, arguments)), input=typed)
+
+    return run_it
 
 
 @pytest.fixture

@@ -73,7 +73,49 @@ def test_status_of_what_nobody_sent_is_a_problem(run):
     ran = run("status", "R\x1b7")
 
     assert ran.exit_code == 1
-    assert ran.stderr == "No submission and no message has the reference R?7.\n"
+    assert ran.stderr == "No submission and no message has the reference R?7, and nothing is of such a loan.\n"
+
+
+def test_status_takes_the_id_of_a_loan_where_nothing_has_it_as_its_reference(run, relay):
+    shown = relay.shown("loan_draft", "KIV~2F2026~2F001", "KIV/2026/001", "ACCEPTED", reason="made")
+    relay.lists = {"KIV/2026/001": [shown]}
+
+    ran = run("status", "KIV/2026/001")
+
+    assert ran.exit_code == 0
+    assert "KIV~2F2026~2F001" in ran.stdout
+    assert "reason made" in squeezed(ran.stdout)
+    assert ran.stderr == "No submission and no message has the reference KIV/2026/001; this is of the loan.\n"
+    assert json.loads(run("status", "KIV/2026/001", "--json").stdout) == shown
+    assert run("status", "KIV/2026/001", "--kind", "repayment").exit_code == 1
+
+
+def test_status_lists_several_submissions_of_a_loan(run, relay, submission):
+    journal = relay.shown("journal_update", "L-1:abc", "L-1", "ACCEPTED")
+    relay.lists = {"L-1": [submission, journal]}
+
+    ran = run("status", "L-1")
+
+    assert [it for it in ("2026-10:L-1:10.00", "L-1:abc") if it not in ran.stdout] == []
+    assert "call id" not in ran.stdout
+    assert json.loads(run("status", "L-1", "--json").stdout) == [submission, journal]
+    assert json.loads(run("status", "L-1", "--kind", "journal_update", "--json").stdout) == journal
+
+
+def test_status_of_a_reference_does_not_ask_for_a_loan_of_that_name(run, relay, submission):
+    relay.lists = {submission["reference"]: [relay.shown("repayment", "other", submission["reference"], "ACCEPTED")]}
+
+    assert json.loads(run("status", submission["reference"], "--json").stdout) == submission
+
+
+def test_decide_takes_no_loan_for_a_reference(run, relay):
+    relay.lists = {"L-1": [relay.shown("repayment", "2026-10:L-1:10.00", "L-1", "UNKNOWN")]}
+
+    ran = run("decide", "L-1", "abandon", "--reason", "x", "--yes")
+
+    assert ran.exit_code == 1
+    assert ran.stderr == "No submission and no message has the reference L-1.\n"
+    assert relay.posted == []
 
 
 # --- lists ------------------------------------------------------------------------------------------------------------
@@ -174,11 +216,76 @@ def test_missing_lists_loans_without_a_repayment_of_the_month_and_what_is_on_its
     document = json.loads(run("missing", "--period", "2026-10", "--json").stdout)
 
     assert shown.exit_code == 1
-    assert "of 8 loans that pay back 2 are at Kiva, 2 on their way, 4 missing" in shown.stdout
+    assert (
+        "of 8 loans that pay back 2 are at Kiva, 2 on their way, 0 reported without a month, 4 missing" in shown.stdout
+    )
     assert [each["internal_loan_id"] for each in document["missing"]] == ["L-2", "L-5", "L-7", None]
     assert [each["loan_id"] for each in document["on_their_way"]] == ["L-3", "L-4"]
     assert NAME not in shown.stdout
-    assert {query.get("since") for path, query in relay.asked if path == ("submissions",)} == {"2026-10-01"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "period"), [("2026-09-30T21:30", "2026-10"), ("2026-08-01T00:00", "2026-10"), ("2025-12-15", "2026-01")]
+)
+def test_a_report_before_its_month_has_begun_counts(run, relay, changed, period):
+    """Half past midnight in Nairobi is the day before by UTC; and some report a month in advance."""
+    early = relay.shown("repayment", f"{period}:L-1:1.00", "L-1", "ACCEPTED", period=period) | {"updated_at": changed}
+    relay.lists = {("loans", "payingBack"): [loan(1)], ("repayment", "ACCEPTED"): [early]}
+
+    assert run("missing", "--period", period).exit_code == 0
+
+
+def test_what_was_reported_without_a_month_is_shown_as_such_and_is_not_missing(run, relay):
+    relay.lists = {
+        ("loans", "payingBack"): [loan(number) for number in range(1, 8)],
+        ("repayment", "ACCEPTED"): [
+            relay.shown("repayment", "oct-kisumu:L-1", "L-1", "ACCEPTED"),
+            relay.shown("repayment", "oct-kisumu:L-2", "L-2", "ACCEPTED"),
+            repaid(relay, 2, "ACCEPTED"),
+        ],
+        ("repayment", "UNKNOWN"): [relay.shown("repayment", "oct-kisumu:L-3", "L-3", "UNKNOWN")],
+        ("repayment", "RETRY"): [repaid(relay, 4, "RETRY"), relay.shown("repayment", "oct-kisumu:L-4", "L-4", "RETRY")],
+        ("repayment", "ABANDONED"): [relay.shown("repayment", "oct-kisumu:L-5", "L-5", "ABANDONED")],
+        ("repayment", "REJECTED"): [relay.shown("repayment", "oct-kisumu:L-6", "L-6", "REJECTED")],
+    }
+
+    shown = run("missing", "--period", "2026-10")
+    document = json.loads(run("missing", "--period", "2026-10", "--json").stdout)
+
+    assert [each["loan_id"] for each in document["without_month"]] == ["L-1", "L-3", "L-5"]
+    assert [each["loan_id"] for each in document["on_their_way"]] == ["L-4"]
+    assert [each["internal_loan_id"] for each in document["missing"]] == ["L-6", "L-7"]
+    assert "They may be of 2026-10: give period in the message to count it." in shown.stdout
+    assert "1 are at Kiva, 1 on their way, 3 reported without a month, 2 missing" in shown.stdout
+
+
+def test_what_was_refused_is_missing_and_the_reason_is_shown(run, relay):
+    relay.lists = {
+        ("loans", "payingBack"): [loan(1), loan(2), loan(3), loan(4)],
+        ("repayment", "REJECTED"): [
+            {**repaid(relay, 1, "REJECTED"), "reason": "Kiva refused it \x1b[31m"},
+            {**repaid(relay, 2, "REJECTED"), "reason": "first try"},
+            {**repaid(relay, 4, "REJECTED", "2026-09"), "reason": "in September"},
+        ],
+        ("repayment", "ABANDONED"): [repaid(relay, 3, "ABANDONED")],
+        ("repayment", "ACCEPTED"): [repaid(relay, 2, "ACCEPTED")],
+    }
+
+    shown = squeezed(run("missing", "--period", "2026-10").stdout)
+    first, third, fourth = json.loads(run("missing", "--period", "2026-10", "--json").stdout)["missing"]
+
+    assert first["internal_loan_id"] == "L-1"
+    assert (first["reference"], first["state"]) == ("2026-10:L-1:1.00", "REJECTED")
+    assert third["internal_loan_id"] == "L-3"
+    assert "nobody knows whether Kiva has it" in third["reason"]
+    assert "state" not in fourth
+    assert "REJECTED Kiva refused it ?[31m" in shown
+    assert "September" not in shown
+
+
+def test_missing_says_that_a_month_is_far_away(run, relay):
+    assert run("missing", "--period", "2062-10").stderr == "2062-10 is 431 months ahead\n"
+    assert run("missing", "--period", "2026-10").stderr == ""
 
 
 def test_nothing_missing_is_fine(run, relay):

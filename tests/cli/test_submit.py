@@ -90,6 +90,105 @@ def test_what_cannot_be_meant_sends_nothing(run, relay, report, monkeypatch, arg
     assert relay.posted == []
 
 
+def test_lines_that_were_not_read_are_named_and_counted(run, relay, write):
+    file = write("report.csv", 'loan_id,amount\nL-1,1\nL-2,canary\n\n"L-3,3\nL-4,4\n')
+    visits = write("visits.csv", "canary;canary\n")
+    messages = write("a.json", [{"canary": 1}, {**draft(), "one": 1, "two": 2}])
+
+    ran = run("submit", file, visits, messages, "--period", "2026-10", "--skip-bad")
+    told_as_json = run("submit", file, visits, messages, "--period", "2026-10", "--skip-bad", "--json")
+
+    assert ran.exit_code == 1
+    because = "not read, because a quote mark opens a cell that no other closes"
+    assert f"{file}, lines 5 to 6: {because}\n" in ran.stderr
+    assert "Not sent, and to be fixed: 1 file, 3 lines, 2 messages" in told(ran)
+    document = json.loads(told_as_json.stdout)
+    assert document["bad"][1] == {"file": str(file), "line": 5, "last_line": 6, "rule": because}
+    assert document["left_out"] == {"file": 1, "line": 3, "message": 2}
+    assert [row["loan_id"] for row in relay.posted[0][1]["repayments"]] == ["L-1"]
+
+
+def test_two_amounts_of_one_loan_are_not_sent_and_neither_is_chosen(run, relay, write):
+    one, two = write("one.csv", "loan_id,amount\nL-1,300\nL-2,5\n"), write("two.csv", "loan_id,amount\nL-1,200\n")
+
+    assert run("submit", one, two, "--period", "2026-10").exit_code == 2
+    assert relay.posted == []
+    ran = run("submit", one, two, "--period", "2026-10", "--skip-bad")
+
+    assert f"{two}, line 2: reports 200.00, and {one}, line 2 reports 300.00 for the same loan" in ran.stderr
+    assert [[row["loan_id"] for row in body["repayments"]] for _, body in relay.posted] == [["L-2"]]
+
+
+# --- the month --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("period", ["2062-10", "2027-01", "2025-10"])
+def test_a_month_far_from_today_is_asked_about_before_anything_is_sent(run, relay, report, somebody, period):
+    ran = run("submit", report, "--period", period, typed="n\n")
+
+    assert ran.exit_code == 130
+    assert f"{report}, lines 2 to 3: the month {period} is " in ran.stderr
+    assert relay.posted == []
+    assert run("submit", report, "--period", period, typed="y\n").exit_code == 0
+    assert len(relay.posted) == 1
+
+
+def test_where_nobody_answers_such_a_month_is_wrong_use_without_yes(run, relay, report):
+    ran = run("submit", report, "--period", "2062-10", typed="y\n")
+
+    assert ran.exit_code == 2
+    assert ran.stderr.splitlines()[-1] == "Nothing was sent. Correct the month; or, if it is meant so, say --yes."
+    assert relay.posted == []
+    assert run("submit", report, "--period", "2062-10", "--yes").exit_code == 0
+
+
+def test_a_month_within_a_message_is_asked_about_too(run, relay, write, somebody):
+    rows = {"repayments": [{"loan_id": "L-1", "amount": 1}]}
+    file = write("a.json", [{"period": "2026-10", **rows}, {"period": "2020-10", **rows}])
+
+    ran = run("submit", file, typed="n\n")
+
+    assert f"{file}, message 2: the month 2020-10 is 73 months back" in ran.stderr
+    assert "2026-10" not in ran.stderr
+    assert relay.posted == []
+
+
+@pytest.mark.parametrize("period", ["2026-12", "2026-11", "2026-10", "2025-11"])
+def test_a_usual_month_is_not_asked_about(run, report, period):
+    assert run("submit", report, "--period", period).stderr == ""
+
+
+def test_a_month_that_belongs_to_nothing_is_wrong_use(run, relay, write):
+    journals = {"journals": [{"internal_loan_id": "L-1", "subject": "canary", "body": STORY}]}
+
+    ran = run("submit", write("a.json", [draft(), journals]), "--period", "2026-10")
+
+    assert ran.exit_code == 2
+    journals_and_drafts = (
+        "--period is not used for journal update and loan draft messages: only repayments have a month."
+    )
+    assert ran.stderr == f"{journals_and_drafts}\n"
+    assert relay.posted == []
+
+
+def test_a_month_that_belongs_to_some_of_it_is_said_not_to_be_used_for_the_rest(run, relay, write, report):
+    ran = run("submit", write("a.json", draft()), report, "--period", "2026-10")
+
+    assert ran.exit_code == 0
+    assert ran.stderr == "--period is not used for loan draft messages: only repayments have a month.\n"
+    assert len(relay.posted) == 2
+
+
+def test_a_month_is_not_wrong_where_the_repayments_are_what_is_bad(run, relay, write):
+    files = write("a.json", draft()), write("bad.csv", "loan_id,amount\nL-1,x\n")
+
+    ran = run("submit", *files, "--period", "2026-10", "--skip-bad")
+
+    assert ran.exit_code == 1
+    assert "--period is not used for loan draft messages" in ran.stderr
+    assert len(relay.posted) == 1
+
+
 # --- all of it goes ---------------------------------------------------------------------------------------------------
 
 
