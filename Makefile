@@ -5,7 +5,8 @@ SAM    = .venvs/sam/bin/sam
 
 export SAM_CLI_TELEMETRY = 0
 # What a person has set for a real account or for another project has no say in what runs on this machine alone.
-LOCALLY = env -u AWS_PROFILE -u AWS_CA_BUNDLE -u PYTHONPATH
+LOCALLY = env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE -u AWS_CA_BUNDLE -u AWS_ENDPOINT_URL -u PYTHONPATH \
+  AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up down logs console screenshots credentials redrive test sam-local faults fuzz bench check build openapi sbom pins clean
@@ -53,7 +54,7 @@ fuzz: setup ## 60,000 hostile messages by both ways in; FUZZ_SEED=… repeats a 
 	@$(LOCALLY) PYTHONPATH=tests:layers/kiva_partner $(PYTHON) -m hostile.fuzz
 
 bench: setup ## compare calls, CPU, memory and cold starts with what most would write, and with the goals: 5 min
-	@mkdir -p .local && echo 'Building both …' >&2
+	@mkdir -p -m 700 .local && echo 'Building both …' >&2
 	@{ $(MAKE) build && PATH="$(CURDIR)/.venvs/uv/bin:$$PATH" $(SAM) build --cached \
 	  --template tests/bench/textbook/template.yaml --build-dir .aws-sam/textbook/build --cache-dir .aws-sam/textbook/cache \
 	  --parameter-overrides Architecture=$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64); \
@@ -75,7 +76,7 @@ openapi: setup ## write docs/openapi.json, which describes the API
 
 sbom: SBOM = .local/sbom.json
 sbom: setup ## write the bill of materials of what is deployed (CycloneDX) to .local/sbom.json
-	@mkdir -p .local
+	@mkdir -p -m 700 .local
 	@.venvs/scanners/bin/cyclonedx-py requirements layers/kiva_partner/requirements.txt --mc-type application \
 	  --output-reproducible --output-format JSON --output-file $(SBOM)
 	@$(PYTHON) -c 'import json, sys; print(len(json.load(open(sys.argv[1]))["components"]), "distributions in", sys.argv[1])' $(SBOM)

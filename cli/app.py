@@ -66,6 +66,10 @@ class Relay(TyperGroup):
     Never with a traceback: the text of an error may hold what was being handled.
     """
 
+    def main(self, *arguments: Any, **named: Any) -> Any:  # noqa: D102 typer's
+        show.fit_every_terminal()
+        return super().main(*arguments, **named)
+
     def invoke(self, ctx: Any) -> Any:  # noqa: D102 typer's
         try:
             return super().invoke(ctx)

@@ -1,5 +1,6 @@
 """What is shown: tables for people, JSON for programs. Nothing that came from outside commands the terminal."""
 
+import io
 import json
 import os
 import sys
@@ -33,6 +34,13 @@ class Group(NamedTuple):
 
 
 # --- where to ---------------------------------------------------------------------------------------------------------
+
+
+def fit_every_terminal() -> None:
+    r"""From here on a character that the terminal's encoding lacks is printed by name, such as `\N{BULLET}`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="namereplace")
 
 
 def screen(*, stderr: bool = False) -> Console:

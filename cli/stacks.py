@@ -1,15 +1,18 @@
 """Where the stack of a stage is: its name and region from samconfig.toml, and what it says about itself."""
 
 import json
+import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.configprovider import BOTOCORE_DEFAUT_SESSION_VARIABLES
 from botocore.exceptions import NoCredentialsError
 
 from cli.relay_api import RelayApi
@@ -87,20 +90,35 @@ def stack_of(stage: str) -> StackOfStage:
         NoSuchStack: there is no such stage, or nothing runs on this machine.
     """
     folder = project()
-    name, region = find(stage, (folder / "samconfig.toml").read_text())
+    name, region = find(stage, (folder / "samconfig.toml").read_text(encoding="utf-8"))
     if stage != "local":
         return StackOfStage(name, boto3.Session(region_name=region))
     try:
-        running = json.loads((folder / ".local" / "stack" / "stack.json").read_text())
+        running = json.loads((folder / ".local" / "stack" / "stack.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise NoSuchStack("No stack is running on this machine. Start one: make up") from None
     return local_stack(name, running["endpoint"], running["api"], region)
 
 
 def local_stack(name: str, endpoint: str, api: str, region: str) -> StackOfStage:
-    """The stack in an imitation of AWS on this machine, whose account's owner is called `test`."""
-    owner = boto3.Session("test", "test", region_name=region)
-    return StackOfStage(name, owner, endpoint, api)
+    """The stack in an imitation of AWS on this machine."""
+    return StackOfStage(name, local_owner(region), endpoint, api)
+
+
+@cache
+def local_owner(region: str) -> boto3.Session:
+    """The owner of the account in an imitation of AWS on this machine, who is called `test`.
+
+    What a person has set for real accounts, in variables (AWS_PROFILE, AWS_CA_BUNDLE …) or files, has no say in it: of
+    each setting the default holds, without the names by which it would be looked up.
+    """
+    defaults = {
+        name: (None, None, default, conversion)
+        for name, (_, _, default, conversion) in BOTOCORE_DEFAUT_SESSION_VARIABLES.items()
+    }
+    files = dict.fromkeys(("config_file", "credentials_file"), (None, None, os.devnull, None))
+    alone = botocore.session.Session(session_vars=defaults | files)
+    return boto3.Session("test", "test", region_name=region, botocore_session=alone)
 
 
 def project() -> Path:
@@ -118,7 +136,7 @@ def project() -> Path:
 
 def stages() -> list[str]:
     """The environments of samconfig.toml that can be deployed. Raises NoSuchStack."""
-    return _deployable(tomllib.loads((project() / "samconfig.toml").read_text()))
+    return _deployable(tomllib.loads((project() / "samconfig.toml").read_text(encoding="utf-8")))
 
 
 def find(stage: str, samconfig: str) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """Run the sandbox: `kiva-sandbox`, or `python -m kiva_sandbox`."""
 
 import argparse
+import io
 import logging
 import re
 import signal
@@ -24,6 +25,9 @@ from kiva_sandbox.tokens import AUDIENCES, Tokens
 
 def main() -> None:
     """Serve until told to stop. Exits 1 with one line when the address, a folder or a file cannot be had."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="namereplace")  # what a terminal's encoding lacks is printed by name
     options = _options().parse_args()
     partner = Partner()
     listener = _listener(options.host, options.port)

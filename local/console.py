@@ -5,12 +5,14 @@ import sys
 from pathlib import Path
 
 from cli.console import serve
+from cli.show import fit_every_terminal
 from cli.stacks import local_stack
 from local.stack import REGION, attach
 
 
 def main() -> int:
     """Serve until told to stop; 1 when there is no stack."""
+    fit_every_terminal()
     parser = argparse.ArgumentParser(prog="python -m local.console", description=__doc__)
     parser.add_argument("--state", type=Path, required=True, help="the stack's folder")
     parser.add_argument("--port", type=int, required=True, help="where it answers; 0 takes any free port")

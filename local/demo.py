@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from cli.files import read
-from cli.show import WIDE, Submission
+from cli.show import WIDE, Submission, fit_every_terminal
 from cli.stacks import local_stack
 from cli.submit import ENDED, ROUTES, rules_of
 from kiva_partner.ledger import State
@@ -44,7 +44,7 @@ def perform(stack: Stack, console: Console) -> Books:
         StackError: Something has not ended in time, or the stack does not answer as it should.
     """
     books = Books()
-    events = {_name(file): json.loads(file.read_text()) for file in sorted(EVENTS.glob("api/*.json"))}
+    events = {_name(file): json.loads(file.read_bytes()) for file in sorted(EVENTS.glob("api/*.json"))}
     _send_report(stack, books, "reports/repayments_two_columns.csv", "2026-09", by_queue=True)
     wait(stack, books, "September's report, two columns, by queue …", console)
     deploy(stack, {"CsvColumns": "3"})
@@ -85,7 +85,7 @@ def _send_report(stack: Stack, books: Books, name: str, period: str, *, by_queue
 
 def _put_batch(stack: Stack, books: Books, file: Path) -> None:
     """Put the body of each record into the local queue of the kind that the record's queue is for."""
-    for record in json.loads(file.read_text())["Records"]:
+    for record in json.loads(file.read_bytes())["Records"]:
         kind = next(kind for name, kind in KINDS.items() if record["eventSourceARN"].endswith(f"-{name}"))
         _put(stack, books, _name(file), kind, record["body"])
 
@@ -223,6 +223,7 @@ def _dead_letters(stack: Stack, kind: str) -> Iterator[tuple[str, str]]:
 
 def main() -> int:
     """Run it; 0 when all ended as it should, 1 with a line for each thing that did not."""
+    fit_every_terminal()
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDE
@@ -242,7 +243,7 @@ def main() -> int:
     console.print()
     show(books, console)
     console.print(f"{'In all':<16}{time.monotonic() - started:.0f} s\n")
-    if wrong := list(mistakes(books, (EVENTS / "README.md").read_text())):
+    if wrong := list(mistakes(books, (EVENTS / "README.md").read_text(encoding="utf-8"))):
         print("Not as it should be:", *wrong, sep="\n  ")
         return 1
     print("All as it should be: every submission is at Kiva exactly once, and nothing else is.")

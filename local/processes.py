@@ -62,8 +62,15 @@ def _is_free(host: str, port: int) -> bool:
 
 
 def start(name: str, command: Sequence[str], *, state: Path, environment: Mapping[str, str], folder: Path) -> None:
-    """Start `command` in the background; its output goes to `state`/`name`.log, its pid to `state`/`name`.pid."""
-    with (state / f"{name}.pid").open("w") as pid_file, (state / f"{name}.log").open("wb") as log:
+    """Start `command` in the background; its output goes to `state`/`name`.log, its pid to `state`/`name`.pid.
+
+    Nobody else may read either, or what the program writes: a log can hold what borrowers told.
+    """
+    with (
+        for_the_owner_alone(),
+        (state / f"{name}.pid").open("w") as pid_file,
+        (state / f"{name}.log").open("wb") as log,
+    ):
         fcntl.flock(pid_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         process = subprocess.Popen(
             command,
@@ -139,6 +146,7 @@ def run(command: Sequence[str], *, environment: Mapping[str, str], folder: Path)
         env=dict(environment),
         cwd=folder,
         text=True,
+        errors="replace",
         start_new_session=True,
     ) as process:
         try:
@@ -158,14 +166,26 @@ def tail(text: str, lines: int = 30) -> str:
 
 
 @contextlib.contextmanager
+def for_the_owner_alone() -> Iterator[None]:
+    """Nobody else can read what is made in this block, or by a program started in it: folders 0700, files 0600."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+@contextlib.contextmanager
 def exclusively(lock: Path, otherwise: str) -> Iterator[None]:
     """Hold a lock file while the block runs.
 
     Raises:
         StackError: Somebody else holds it; the message is `otherwise`.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
+    with for_the_owner_alone():
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("w")
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

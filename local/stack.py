@@ -23,18 +23,18 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final, NoReturn, TextIO
 from urllib.parse import urlsplit
 
-import boto3
 import requests
 import yaml
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.config import Config
 from botocore.credentials import Credentials
 
-from cli.stacks import KINDS
+from cli.show import fit_every_terminal
+from cli.stacks import KINDS, local_stack
 from kiva_sandbox.data import Partner
 from kiva_sandbox.tokens import AUDIENCES
 from local import containers, processes
@@ -61,6 +61,9 @@ _ALWAYS_LOGGED: Final = frozenset(
 _MARK: Final = "this-folder-belongs-to-a-stack"
 # The account owner of MiniStack; it checks everybody else's permissions, and whether a request is signed at all.
 _ROOT_USER: Final = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": REGION}
+
+# A profile in a person's own files has no say in it either.
+_NO_FILES: Final = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +141,7 @@ def up(
 def attach(state: Path = STATE) -> Stack | None:
     """Return the stack that an earlier `up` left running, or None if there is none or it is not complete."""
     try:
-        described = json.loads((state / "stack.json").read_text())
+        described = json.loads((state / "stack.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     if all(processes.alive(name, state=state) for name in ("ministack", "sandbox")):
@@ -194,7 +197,8 @@ def ministack(state: Path, host: str, port: int, *, permissions: bool = True) ->
         port: Its port.
         permissions: Whether it checks signatures and permissions, as AWS does.
     """
-    (state / "tmp").mkdir()
+    with processes.for_the_owner_alone():
+        (state / "tmp").mkdir()
     endpoint = f"http://{host}:{port}"
     # Nothing of the caller's environment: MiniStack hands its own down to the functions.
     environment = _ROOT_USER | {
@@ -254,8 +258,10 @@ def _up(state: Path, port: int | None, sandbox_port: int | None, parameters: Map
     kiva_port = free_port(8080, insisted=sandbox_port, option="--sandbox-port", host=host)
     endpoint, sandbox = f"http://{host}:{aws_port}", f"http://{host}:{kiva_port}"
     try:
-        state.mkdir(parents=True, exist_ok=True)
-        (state / _MARK).touch()
+        with processes.for_the_owner_alone():
+            state.mkdir(parents=True, exist_ok=True)
+            state.chmod(0o700)
+            (state / _MARK).touch()
         with step(f"Starting MiniStack on port {aws_port}"):
             ministack(state, host, aws_port)
         with step(f"Starting the imitation of Kiva on port {kiva_port}"):
@@ -279,15 +285,16 @@ def _up(state: Path, port: int | None, sandbox_port: int | None, parameters: Map
     except BaseException:
         _down(state)
         raise
-    (state / "env.json").write_text(json.dumps(_variables_for_containers(stack), indent=2))
-    (state / "aws.sh").write_text(_account_for_shells(stack))
+    _keep(stack, "env.json", json.dumps(_variables_for_containers(stack), indent=2))
+    _keep(stack, "aws.sh", _account_for_shells(stack))
     # Written last: its presence is what tells a complete stack from a half-finished one.
-    _keep(stack)
+    _keep(stack, "stack.json", json.dumps(asdict(stack), indent=2))
     return stack
 
 
-def _keep(stack: Stack) -> None:
-    (Path(stack.state) / "stack.json").write_text(json.dumps(asdict(stack), indent=2))
+def _keep(stack: Stack, name: str, text: str) -> None:
+    with processes.for_the_owner_alone():
+        (Path(stack.state) / name).write_text(text, encoding="utf-8")
 
 
 def _with_console(stack: Stack) -> Stack:
@@ -298,7 +305,7 @@ def _with_console(stack: Stack) -> Stack:
         processes.start("console", command, state=state, environment=_environment(), folder=ROOT)
         _wait_for("console", f"http://{LOOPBACK}:{port}/page.css", state)
     shown = replace(stack, console=f"http://{LOOPBACK}:{port}/")
-    _keep(shown)
+    _keep(shown, "stack.json", json.dumps(asdict(shown), indent=2))
     return shown
 
 
@@ -338,7 +345,7 @@ def _send(method: str, url: str, **arguments: Any) -> requests.Response:
 
 def _environment() -> dict[str, str]:
     """The caller's environment without what leads to a real AWS account, and with a real python3.13 first on PATH."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")} | _NO_FILES
     # .venvs/uv holds python3.13 and pip, which is what `sam build` looks for; a pyenv shim would not do.
     path = os.pathsep.join([str(VENVS / "uv" / "bin"), os.environ.get("PATH", os.defpath)])
     return kept | {"PATH": path, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "SAM_CLI_TELEMETRY": "0"}
@@ -358,6 +365,8 @@ def _build(into: Path) -> None:
         _sam("build", "--cached", "--parallel")
         shutil.copytree(cache / "build", into)
     _adapt(into)
+    for each in (into, *into.rglob("*")):
+        each.chmod(each.stat().st_mode & 0o700)
 
 
 def _adapt(build: Path) -> None:
@@ -367,11 +376,11 @@ def _adapt(build: Path) -> None:
     there each function starts AWS's runtime client itself.
     """
     template_file = build / "template.yaml"
-    template = yaml.safe_load(template_file.read_text())
+    template = yaml.safe_load(template_file.read_text(encoding="utf-8"))
     bootstrap = (
         "#!/bin/sh\n"
-        f'export PYTHONPATH="$LAMBDA_TASK_ROOT:{build}/KivaPartnerLayer/python"\n'
-        f'exec {VENVS}/runtime/bin/python -m awslambdaric "$_HANDLER"\n'
+        f'export PYTHONPATH="$LAMBDA_TASK_ROOT":{quote(str(build / "KivaPartnerLayer" / "python"))}\n'
+        f'exec {quote(str(VENVS / "runtime" / "bin" / "python"))} -m awslambdaric "$_HANDLER"\n'
     )
     for logical_id, resource in template["Resources"].items():
         properties = resource.get("Properties", {})
@@ -418,7 +427,8 @@ def _deploy(state: Path, endpoint: str, sandbox: str, parameters: Mapping[str, s
 
 
 def _samconfig() -> dict[str, Any]:
-    section: dict[str, Any] = tomllib.loads((ROOT / "samconfig.toml").read_text())["local"]["deploy"]["parameters"]
+    config = tomllib.loads((ROOT / "samconfig.toml").read_text(encoding="utf-8"))
+    section: dict[str, Any] = config["local"]["deploy"]["parameters"]
     return section
 
 
@@ -446,7 +456,7 @@ def _describe(state: Path, endpoint: str, sandbox: str) -> Stack:
 
 def _variables_for_containers(stack: Stack) -> dict[str, dict[str, str]]:
     """What `sam local --env-vars` takes: the deployed functions' variables, with this machine as containers call it."""
-    functions = yaml.safe_load((Path(stack.state) / "build" / "template.yaml").read_text())["Resources"]
+    functions = yaml.safe_load((Path(stack.state) / "build" / "template.yaml").read_text(encoding="utf-8"))["Resources"]
     client = stack.client("lambda")
     return {
         logical_id: {
@@ -462,21 +472,14 @@ def _variables_for_containers(stack: Stack) -> dict[str, dict[str, str]]:
 
 def _account_for_shells(stack: Stack) -> str:
     """What a shell reads in to be the owner of the embedded AWS, and nobody else's guest meanwhile."""
-    variables = _ROOT_USER | {"AWS_ENDPOINT_URL": stack.endpoint}
+    variables = _ROOT_USER | _NO_FILES | {"AWS_ENDPOINT_URL": stack.endpoint}
     exports = " ".join(f"{name}={value}" for name, value in variables.items())
-    return f"unset AWS_PROFILE AWS_SESSION_TOKEN AWS_CA_BUNDLE\nexport {exports}\n"
+    return f"unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN AWS_CA_BUNDLE\nexport {exports}\n"
 
 
 def client_of(endpoint: str, service: str) -> Any:
     """Return a boto3 client of the embedded AWS at an endpoint, as the account's owner, past every proxy."""
-    return boto3.client(
-        service,
-        endpoint_url=endpoint,
-        region_name=REGION,
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-        config=Config(proxies={}),
-    )
+    return local_stack("", endpoint, "", REGION).client(service)
 
 
 def _physical_id(endpoint: str, stack: str, logical_id: str) -> str:
@@ -542,6 +545,7 @@ def _print_urls(stack: Stack) -> None:
 
 def main() -> int:
     """Run the command line; 0 when done, 1 with a message when not."""
+    fit_every_terminal()
     parser = argparse.ArgumentParser(prog="python -m local.stack", description="The whole system on this machine.")
     parser.add_argument("--state", type=Path, default=STATE, help="folder for all that the stack leaves on disk")
     commands = parser.add_subparsers(dest="command", required=True)

@@ -1,6 +1,8 @@
 """What else the relay command does: it looks, decides, and mends; and says by its exit code how it went."""
 
 import json
+import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -13,6 +15,7 @@ from cli import app as command
 from cli import stacks
 from cli.redrive import Letter
 from cli.relay_api import NoAnswer, Refused
+from sockets import HttpServer, answer, say
 
 
 def squeezed(text):
@@ -547,6 +550,60 @@ def test_help_names_the_exit_codes_and_every_command(run):
         assert word in shown
 
 
+@pytest.fixture
+def in_ascii(run, monkeypatch):
+    """Run it in a terminal that knows no arrow, bullet or accent."""
+    monkeypatch.setenv("COLUMNS", "160")
+    return lambda *arguments: CliRunner(charset="ascii").invoke(command.app, list(map(str, arguments)))
+
+
+def test_in_a_terminal_that_lacks_a_character_it_is_printed_by_name(in_ascii, relay, submission):
+    relay.lists["check"] = {"checks": [{"name": "kiva", "ok": False, "detail": "Sán José", "mend": "log in"}]}
+
+    shown = in_ascii("check")
+
+    assert shown.exit_code == 1
+    assert r"\N{BALLOT X} kiva: S\N{LATIN SMALL LETTER A WITH ACUTE}n" in shown.stdout
+    assert r"\N{RIGHTWARDS ARROW} log in" in shown.stdout
+
+
+NAMES = [each.name or each.callback.__name__ for each in command.app.registered_commands]
+
+
+@pytest.mark.parametrize("name", ["", *NAMES])
+def test_every_help_is_printed_in_any_terminal(in_ascii, name):
+    shown = in_ascii(*filter(None, [name.rstrip("_")]), "--help")
+
+    assert (shown.exit_code, shown.exception) == (0, None)
+    assert "Usage" in shown.stdout
+
+
+def test_the_process_itself_prints_its_help_in_ascii():
+    asked = [sys.executable, "-m", "cli", "--help"]
+    told = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": os.pathsep.join(sys.path)}
+
+    done = subprocess.run(asked, env=told, capture_output=True, text=True, check=False)  # noqa: S603 it is our own
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"\N{BULLET} 130: interrupted" in done.stdout
+
+
+def test_what_is_wrong_with_a_file_of_any_name_is_told_in_any_terminal(in_ascii, write):
+    shown = in_ascii("submit", write("octobre-é→.csv", "loan_id,amount\nL-1,x\n"), "--period", "2026-10")
+
+    assert shown.exit_code == 2
+    assert r"\N{LATIN SMALL LETTER E WITH ACUTE}\N{RIGHTWARDS ARROW}.csv, line 2" in shown.stderr
+
+
+def test_what_is_known_of_a_submission_is_shown_in_any_terminal(in_ascii, relay, submission):
+    submission["reason"] = "Kiva → « no »"
+
+    for asked in (["status", submission["reference"]], ["list", "--loan", "L-1"], ["loans"], ["status", "R-é"]):
+        shown = in_ascii(*asked)
+        assert shown.exit_code in (0, 1)
+        assert (shown.stdout + shown.stderr).isascii()
+
+
 def test_the_page_is_imported_only_where_it_is_opened(run, stack, monkeypatch):
     opened = []
     page = SimpleNamespace(serve=lambda *given, open_browser: opened.append((*given, open_browser)))
@@ -608,6 +665,47 @@ def test_local_is_the_stack_that_make_up_keeps_running(project):
     stack = stacks.stack_of("local")
 
     assert (stack.name, stack.api.url) == ("a-local", "http://127.0.0.1:1/api")
+
+
+OF_ANOTHER_ACCOUNT = {
+    "AWS_PROFILE": "nope",
+    "AWS_DEFAULT_PROFILE": "nope",
+    "AWS_CONFIG_FILE": "junk",
+    "AWS_SHARED_CREDENTIALS_FILE": "junk",
+    "AWS_CA_BUNDLE": "nowhere.pem",
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+    "AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:1",
+    "AWS_USE_FIPS_ENDPOINT": "true",
+    "AWS_USE_DUALSTACK_ENDPOINT": "true",
+    "AWS_DEFAULTS_MODE": "odd",
+    "AWS_RETRY_MODE": "odd",
+    "AWS_MAX_ATTEMPTS": "odd",
+    "AWS_REGION": "eu-west-1",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_ACCESS_KEY_ID": "AKIDOFSOMEBODY",
+    "AWS_SECRET_ACCESS_KEY": "s",
+    "AWS_SESSION_TOKEN": "token-of-somebody",
+    "HTTP_PROXY": "http://127.0.0.1:1",
+}
+
+
+@pytest.mark.parametrize("name", OF_ANOTHER_ACCOUNT)
+def test_what_is_set_for_another_account_has_no_say_on_this_machine(name, monkeypatch, tmp_path):
+    stacks.local_owner.cache_clear()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "junk").write_text("this is [no profile\n")
+    monkeypatch.setenv(name, OF_ANOTHER_ACCOUNT[name])
+    with HttpServer(say(answer(body=b"{}"))) as server:
+        there = f"http://127.0.0.1:{server.port}"
+        stack = stacks.local_stack("a-local", there, f"{there}/api", "af-south-1")
+
+        stack.client("sqs").list_queues()
+        stack.api.get("check")
+
+    asked = [request.decode() for request in server.requests]
+    assert len(asked) == 2
+    assert all("Credential=test/" in each and "/af-south-1/" in each for each in asked)
+    assert not any("somebody" in each.lower() for each in asked)
 
 
 @pytest.mark.parametrize(

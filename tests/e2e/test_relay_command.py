@@ -32,8 +32,8 @@ def relay(folder):
     def run(*arguments):
         path = os.pathsep.join(map(str, (ROOT, ROOT / "layers" / "kiva_partner")))
         command = [sys.executable, "-m", "cli", *map(str, arguments), "--json"]
-        # Nothing of a person's account: not even the machine's own role, where it has one.
-        nobody = {"HOME": str(folder), "AWS_EC2_METADATA_DISABLED": "true"}
+        # Nothing of a person's account, which the stack on this machine does not need: a profile that is not there.
+        nobody = {"HOME": str(folder), "AWS_PROFILE": "nope", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
         environment = {"PATH": os.defpath, "PYTHONPATH": path, **nobody}
         ran = subprocess.run(  # noqa: S603 it is our own
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False

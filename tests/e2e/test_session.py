@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from pathlib import Path
 
 from e2e.world import NAME, SURNAME, loans
 from local.stack import PARTNER, deploy
@@ -109,6 +110,17 @@ def test_with_a_coordinator_the_digest_is_mailed_as_one_text(world):
     assert "to publish in PA2 > Loans > Drafts" in digest
     (message,) = world.until(lambda: sqs.receive_message(QueueUrl=mailbox).get("Messages"), "a mail")
     assert message["Body"] == f'"{digest}"'
+
+
+def test_all_that_a_stack_has_written_is_its_owners_alone(world):
+    """But for the functions' code, whose modes MiniStack sets; it lies in a folder that is its owner's alone."""
+    state = Path(world.stack.state)
+    written = [state, state.with_name("stack.lock"), *state.rglob("*")]
+    code = [each for each in written if each.is_file() and "ministack-provided-code" in str(each)]
+
+    assert {"sandbox.log", "ministack.log", "env.json", "aws.sh"} <= {each.name for each in written}
+    assert {each.name for each in code} <= {"app.py", "app.cpython-313.pyc", "bootstrap"}
+    assert [str(each) for each in written if each not in code and each.lstat().st_mode & 0o077] == []
 
 
 def test_no_secret_no_token_and_no_borrower_is_in_the_functions_logs(world):

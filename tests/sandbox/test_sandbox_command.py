@@ -71,6 +71,17 @@ def test_with_tls_clients_that_trust_its_authority_get_https_everywhere(start, f
     assert stat.S_IMODE((folder / "server.pem").stat().st_mode) == 0o600
 
 
+def test_it_starts_and_helps_in_a_terminal_that_lacks_characters(start, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    address, _ = greeting(start("--port", "0", "--loans", "3", "--state", str(tmp_path / "état→.db")))
+    assert address.startswith("http://127.0.0.1:")
+
+    told, complaint = start("--help").communicate(timeout=30)
+
+    assert "usage: kiva-sandbox" in told
+    assert not complaint
+
+
 def test_with_tls_nobody_else_is_told_anything(start, tmp_path):
     address, _ = greeting(start("--port", "0", "--loans", "3", "--tls", str(tmp_path)))
 
