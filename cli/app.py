@@ -403,16 +403,25 @@ def check(stage: Stage = "local", as_json: AsJson = False) -> None:
 
 @app.command()
 def decide(
-    reference: Annotated[str, typer.Argument(metavar="REF", help="Of a submission that is UNKNOWN.")],
-    decision: Annotated[Choice, typer.Argument(help="Kiva has it; Kiva has it not; or it is not to be sent.")],
+    reference: Annotated[str, typer.Argument(metavar="REF", help="Of a submission that is UNKNOWN; or REJECTED.")],
+    decision: Annotated[
+        Choice,
+        typer.Argument(help="Kiva has it; has it not; it is not to be sent; or it was refused with nothing wrong."),
+    ],
+    *,
     reason: Annotated[str, typer.Option(help="Why, in one line; it stays with the submission.")],
     kind: OfKind = None,
     kiva_reference: Annotated[str, typer.Option(help="Kiva's id of it, which goes with accepted alone.")] = "",
+    excepted: Annotated[
+        list[str] | None, typer.Option("--except", metavar="REF", help="Accepted, but not this one of its call.")
+    ] = None,
     yes: Yes = False,
     stage: Stage = "local",
     as_json: AsJson = False,
 ) -> None:
-    """Say what is true of an UNKNOWN submission; what went to Kiva in the same call is decided together."""
+    """Say what is true of an UNKNOWN submission, or reopen a REJECTED one; together with those of the same call."""
+    if excepted and decision is not Choice.ACCEPTED:
+        raise WrongUse("--except belongs to accepted alone.")
     if (decision is Choice.ACCEPTED) != bool(kiva_reference):
         raise WrongUse("--kiva-reference is needed to say that Kiva accepted it, and belongs to nothing else.")
     stack = stack_of(stage)
@@ -426,8 +435,11 @@ def decide(
     if "submissions" in submission:
         raise WrongUse("This is a message of several submissions: give the reference of one of them.")
     if not yes:
-        confirm(stack, consequences(decision, kiva_reference, of_the_same_call(api, submission)))
-    body = {"decision": decision, "reason": reason} | ({"kiva_reference": kiva_reference} if kiva_reference else {})
+        together = of_the_same_call(api, submission)
+        confirm(stack, consequences(decision, kiva_reference, together, excepted or ()))
+    body: dict[str, Any] = {"decision": decision, "reason": reason}
+    body |= {"kiva_reference": kiva_reference} if kiva_reference else {}
+    body |= {"except": excepted} if excepted else {}
     path = ("submissions", submission["kind"], submission["reference"], "decision")
     decided = api.post(*path, body=json.dumps(body).encode()).body
     group = show.Group(submission["kind"], decided.get("submissions") or [decided])

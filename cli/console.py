@@ -33,8 +33,9 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from cli.relay_api import NoAnswer, Refused, RelayApi
+from cli.show import words_of
 from cli.stacks import NoSuchStack, StackOfStage
-from cli.waiting import SECTIONS, as_csv, choose, listed, of_call, problems, words_of
+from cli.waiting import SECTIONS, as_csv, choose, listed, of_call, problems
 from kiva_partner.client import made_at
 
 LOOPBACK: Final = "127.0.0.1"
@@ -239,14 +240,15 @@ def deciding(desk: TheDesk, kind: str, reference: str) -> Response:
 
 
 def _decision_page(
-    desk: Desk, kind: str, reference: str, typed: Mapping[str, str] | None = None, error: Exception | None = None
+    desk: Desk, kind: str, reference: str, typed: Mapping[str, Any] | None = None, error: Exception | None = None
 ) -> Response:
     told = desk.api.get("waiting", days=DAYS)
     call = of_call(told, kind, reference)
     if not call:  # decided meanwhile, or one of more than the relay lists
         row = desk.api.get("submissions", kind, reference)
-        waits = row.get("state") == "UNKNOWN"
-        of_the_same = (it for it in told.get("unknown", ()) if waits and it.get("call_id", "") == row.get("call_id"))
+        unknown = row.get("state") == "UNKNOWN"
+        waits = unknown or (row.get("state") == "REJECTED" and not row.get("reopened"))
+        of_the_same = (it for it in told.get("unknown", ()) if unknown and it.get("call_id", "") == row.get("call_id"))
         call = next(of_the_same, {"kind": kind, "submissions": [], "waits": waits})
         call = {**call, "submissions": [row, *call["submissions"]]}
     status, told = (200, "") if error is None else (_explained(error)[0], str(error))
@@ -275,23 +277,28 @@ def decide(
     desk: TheDesk,
     kind: str,
     reference: str,
+    *,
     decision: Annotated[str, Form()] = "",
     reason: Annotated[str, Form()] = "",
     kiva_reference: Annotated[str, Form()] = "",
+    excepted: Annotated[list[str] | None, Form(alias="except")] = None,
     confirmation: Annotated[str, Form()] = "",
     back: Annotated[str, Form()] = "",
 ) -> Response:
-    """Say what is true of an UNKNOWN submission, and of all that went to Kiva in its call."""
-    typed = {
+    """Say what is true of an UNKNOWN submission and of all of its call; or reopen what was refused."""
+    typed: dict[str, Any] = {
         "decision": decision,
         "reason": reason,
         "kiva_reference": kiva_reference,
+        "except": excepted or [],
         "confirmation": confirmation,
         "back": back,
     }
-    body = {"decision": decision, "reason": reason.strip()}
+    body: dict[str, Any] = {"decision": decision, "reason": reason.strip()}
     if decision == "accepted" and kiva_reference.strip():
         body["kiva_reference"] = kiva_reference.strip()
+    if decision == "accepted" and excepted:
+        body["except"] = excepted
     if desk.environment == "production" and confirmation.strip() != "production":
         rule = {"field": "$.confirmation", "rule": "must be the word production, for this is about real loans"}
         broken = Refused(HTTPStatus.BAD_REQUEST, {"title": "The stage is not confirmed", "errors": [rule]})

@@ -14,18 +14,27 @@ from kiva_partner.messages import Kind
 
 def of_the_same_call(api: RelayApi, submission: Mapping[str, Any]) -> list[str]:
     """The references of all that are decided together, the given one first."""
-    first, kind, call = submission["reference"], submission["kind"], submission.get("call_id")
-    # A draft is alone in its call.
-    unknown = every_submission(api, kind=kind, state="UNKNOWN") if call and kind != Kind.LOAN_DRAFT else ()
+    first, kind, state, call = (
+        submission["reference"],
+        submission["kind"],
+        submission["state"],
+        submission.get("call_id"),
+    )
+    # A draft is alone in its call, and so is a row that was refused although its call was not.
+    together = call and kind != Kind.LOAN_DRAFT and (state == "UNKNOWN" or submission.get("http_status"))
+    since = {"since": submission["updated_at"][:10]} if state == "REJECTED" else {}
+    unknown = every_submission(api, kind=kind, state=state, **since) if together else ()
     return [first, *(it["reference"] for it in unknown if it.get("call_id") == call and it["reference"] != first)]
 
 
-def consequences(decision: Choice, kiva_reference: str, references: Sequence[str]) -> str:
+def consequences(decision: Choice, kiva_reference: str, references: Sequence[str], excepted: Sequence[str] = ()) -> str:
     """What a decision will do, in two lines."""
+    but = f", except {len(excepted)}, which become REJECTED" if excepted else ""
     more = f" and {len(references) - show.FEW} more" if len(references) > show.FEW else ""
     what = {
-        Choice.ACCEPTED: f"Kiva has them as {kiva_reference}: they become ACCEPTED, and are never sent again.",
+        Choice.ACCEPTED: f"Kiva has them as {kiva_reference}: they become ACCEPTED, and are never sent again{but}.",
         Choice.SEND_AGAIN: "Kiva has them not: they are sent again. If Kiva has them after all, it has them twice.",
+        Choice.REOPEN: "Kiva refused them, and nothing is wrong with them: each may be sent once more, by its event.",
         Choice.ABANDON: "They are given up: whether Kiva has them or not, they are not sent again.",
     }[decision]
     return f"Decided together: {', '.join(references[: show.FEW])}{more}\n{what}"

@@ -11,8 +11,7 @@ from typing import Any, Final
 
 from cli.files import MONTHS_AHEAD
 from cli.relay_api import RelayApi, every_loan, every_submission
-from cli.show import Submission
-from cli.waiting import words_of
+from cli.show import Submission, words_of
 from kiva_partner.ledger import State
 
 PAYING: Final = ("payingBack", "defaulted")

@@ -131,7 +131,7 @@ def _lines(group: Group) -> Iterator[tuple[str, str, str, str]]:
     """One line for each submission; of many one for each way of ending."""
     alike: dict[tuple[str, str], list[Submission]] = {}
     for submission in group.submissions:
-        ending = submission["state"], submission.get("problem", {}).get("code", "")
+        ending = submission["state"], ", ".join(each.get("code", "") for each in submission.get("problems", ()))
         key = ending if len(group.submissions) > FEW else (submission["reference"], "")
         alike.setdefault(key, []).append(submission)
     for some in alike.values():
@@ -164,14 +164,27 @@ def kivas(submission: Submission) -> str:
 def _to_do(some: Sequence[Submission], ids: Sequence[str]) -> str:
     """What is wrong with submissions that share a line, and what comes next; `ids` are Kiva's for them."""
     first = some[0]
-    problem = first.get("problem", {})
-    found = f"{problem['code']}: {problem['details']}" if problem else first.get("reason", "")
+    found = words_of(first)
     if not found and len(some) == 1:
         found = "; ".join(first.get("warnings", ()))
     step = first["next_step"].replace("confirm_url", "its URL below")
     if first["state"] == "ACCEPTED" and (others := [each for each in ids if each != kivas(first)]):
         step += f"; likewise {', '.join(others)}"
     return f"{cell(found)}\n→ {cell(step)}" if found else cell(step)
+
+
+def words_of(submission: Submission) -> str:
+    """What was found wrong: Kiva's findings where there are some, and else what happened to the call."""
+    state, found = submission.get("state"), [finding(each) for each in submission.get("problems", ())]
+    # Findings alone do not say why nobody knows.
+    first = [str(submission.get("reason", ""))] if state == "UNKNOWN" or not found else []
+    return "; ".join(filter(None, [*first, *found]))
+
+
+def finding(problem: Mapping[str, str]) -> str:
+    """One of Kiva's findings: what it is about where that is not the submission, its code and its words."""
+    about = f"{problem['loan_id']}: " if problem.get("loan_id") else ""
+    return about + ": ".join(filter(None, (problem.get("code", ""), problem.get("details", ""))))
 
 
 def to_confirm(submissions: Iterable[Submission]) -> Iterator[str]:
@@ -207,8 +220,8 @@ def _facts(submission: Submission) -> Iterator[tuple[str, Any]]:
                 for each in value:
                     kiva = f", Kiva's reference {each['kiva_reference']}" if "kiva_reference" in each else ""
                     yield "decision", f"{each['at']}  {each['decision']}{kiva}: {each['reason']} ({each['by']})"
-            case "problem", _:
-                yield label, f"{value.get('severity', '')} {value['code']}: {value['details']}".strip()
+            case "problems", _:
+                yield from (("problem", f"{each.get('severity', '')} {finding(each)}".strip()) for each in value)
             case _, dict():
                 yield from ((f"{label}'s {key}".replace("_", " "), it) for key, it in value.items())
             case _, list():

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from cli.show import words_of
+
 SECTIONS: Final = {
     "unknown": "To decide",
     "rejected": "Refused",
@@ -72,14 +74,11 @@ def of_call(waiting: Mapping[str, Any], kind: str, reference: str) -> dict[str, 
     return None
 
 
-def words_of(submission: Mapping[str, Any]) -> str:
-    """What was found wrong: Kiva's finding on the row where there is one, else what became of the call."""
-    problem = submission.get("problem") or {}
-    return str(problem.get("details") or submission.get("reason") or "")
-
-
 def _cells(submission: Mapping[str, Any]) -> Sequence[str]:
-    found = {**submission, "code": (submission.get("problem") or {}).get("code", ""), "details": words_of(submission)}
+    problems = submission.get("problems") or ()
+    codes = ", ".join(filter(None, (each.get("code") for each in problems)))
+    details = words_of({**submission, "problems": [{**each, "code": ""} for each in problems]})
+    found = {**submission, "code": codes, "details": details}
     return [str(found.get(column, "")) for column in COLUMNS]
 
 

@@ -156,7 +156,7 @@ def _wrong_endings(books: Books, readme: str) -> Iterator[str]:
         ending["dead letter"] += bool(message.dead_letter)
         for submission in message.submissions.values():
             ending[submission["state"]] += 1
-            ending["of them with a warning"] += submission["state"] == "ACCEPTED" and "problem" in submission
+            ending["of them with a warning"] += submission["state"] == "ACCEPTED" and "problems" in submission
         if message.file.startswith("api/"):
             ending[f"HTTP {message.status}"] += 1
     for file in sorted(promised.keys() | found.keys()):

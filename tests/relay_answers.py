@@ -44,7 +44,7 @@ def submission(kind: str = "repayment", number: int = 1, state: str = "REJECTED"
 def refused(number: int, **facts: Any) -> dict[str, Any]:
     """A row of a report that Kiva refused."""
     problem = {"severity": "error", "code": "repayment.loan_not_found", "details": "No loan with this id is known"}
-    return submission(number=number, period="2026-10", problem=problem, kiva={"upload_id": "90001"}, **facts)
+    return submission(number=number, period="2026-10", problems=[problem], kiva={"upload_id": "90001"}, **facts)
 
 
 def call(kind: str, *numbers: int, decidable_at: str = WHEN, **facts: Any) -> dict[str, Any]:

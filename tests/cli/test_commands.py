@@ -33,7 +33,7 @@ def submission(relay):
         call_id="call-1",
         period="2026-10",
         reason="no answer came",
-        problem={"severity": "error", "code": "repayment.odd", "details": "odd \x1b[31m[bold]"},
+        problems=[{"severity": "error", "code": "repayment.odd", "details": "odd \x1b[31m[bold]"}],
         kiva={"upload_id": "90001"},
         warnings=["look closely"],
         decisions=[{"decision": "send-again", "reason": "not in PA2", "by": "arn:somebody", "at": "2026-11-25T09:00"}],

@@ -64,7 +64,7 @@ def test_it_says_from_when_a_call_may_be_decided(desk):
 
 def test_refused_rows_come_with_kivas_words_and_what_to_do(desk):
     text = words(desk.get("/"))
-    assert "repayment.loan_not_found No loan with this id is known" in text
+    assert "repayment.loan_not_found: No loan with this id is known" in text
     assert "api.error: activity_id is not valid" in text
     assert "correct it in your system and send it anew" in text
 

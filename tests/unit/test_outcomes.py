@@ -204,7 +204,7 @@ def test_a_decision_is_an_event_that_says_which_and_neither_why_nor_by_whom(
 ):
     settle(one, state=State.UNKNOWN)
     row = ledger.read(one.kind, one.reference)
-    ledger.resolve([row], Outcome(state, "somebody found it"), decision=BY_A_PERSON | {"decision": decision})
+    ledger.resolve([(row, Outcome(state, "somebody found it"))], decision=BY_A_PERSON | {"decision": decision})
     deliver()
     told = bus.details[1]
     assert (told["previous_state"], told["state"], told["decision"]) == ("UNKNOWN", state, decision)
@@ -217,7 +217,7 @@ def test_what_is_sent_again_is_an_event_when_it_has_settled_and_no_decision_of_t
 ):
     settle(one, state=State.UNKNOWN)
     row = ledger.read(one.kind, one.reference)
-    ledger.resolve([row], Outcome(State.RETRY), decision=BY_A_PERSON | {"decision": "send-again"})
+    ledger.resolve([(row, Outcome(State.RETRY))], decision=BY_A_PERSON | {"decision": "send-again"})
     ledger.requeued(ledger.read(one.kind, one.reference))
     settle(one, state=State.ACCEPTED)
     deliver()
@@ -230,7 +230,7 @@ def test_what_is_proved_or_answered_late_is_an_event(rules, ledger, settle, deli
     proved, late = draft(rules, "L-1"), draft(rules, "L-2")
     settle(proved, late, state=State.UNKNOWN)
     ledger.resolve(
-        [ledger.read(proved.kind, "L-1")], Outcome(State.ACCEPTED, "found among Kiva's loans", {"kiva_id": "7"})
+        [(ledger.read(proved.kind, "L-1"), Outcome(State.ACCEPTED, "found among Kiva's loans", {"kiva_id": "7"}))]
     )
     ledger.settle([(late, Outcome(State.ACCEPTED))], "me")
     deliver()
@@ -247,9 +247,9 @@ def test_other_content_under_a_refused_reference_is_an_event_of_its_own(rules, s
 
 
 def test_a_row_of_an_upload_tells_kivas_finding(rules, settle, deliver, bus):
-    settle(*repayments(rules, "L-1"), state=State.REJECTED, kiva=UPLOAD, problem=PROBLEM)
+    settle(*repayments(rules, "L-1"), state=State.REJECTED, kiva=UPLOAD, problems=(PROBLEM,))
     deliver()
-    assert (bus.details[0]["kiva"], bus.details[0]["problem"]) == (UPLOAD, PROBLEM)
+    assert (bus.details[0]["kiva"], bus.details[0]["problems"]) == (UPLOAD, [PROBLEM])
 
 
 def test_lease_receipts_and_what_is_forgotten_wake_nobody(one, rules, ledger, settle, stream, table, deliver, bus):
@@ -345,7 +345,7 @@ def no_scope(change):
 
 
 def half_a_problem(change):
-    change["NewImage"]["outcome"]["M"]["problem"] = {"M": {"code": {"S": "canary"}}}
+    change["NewImage"]["outcome"]["M"]["problems"] = {"L": [{"M": {"code": {"S": "canary"}}}]}
 
 
 def two_types(change):
@@ -479,8 +479,8 @@ def test_the_schema_is_one_in_both_dialects():
 @pytest.mark.parametrize("validator", [Draft202012Validator, Draft4Validator])
 def test_every_event_is_as_the_schema_says(rules, ledger, settle, deliver, bus, validator):
     settle(draft(rules), state=State.UNKNOWN)
-    ledger.resolve([ledger.read(Kind.LOAN_DRAFT, "L-1")], Outcome(State.ACCEPTED, "x"), decision=BY_A_PERSON)
-    settle(*repayments(rules, "L-2"), state=State.REJECTED, reason="r", kiva=UPLOAD, problem=PROBLEM)
+    ledger.resolve([(ledger.read(Kind.LOAN_DRAFT, "L-1"), Outcome(State.ACCEPTED, "x"))], decision=BY_A_PERSON)
+    settle(*repayments(rules, "L-2"), state=State.REJECTED, reason="r", kiva=UPLOAD, problems=(PROBLEM,))
     deliver()
     written = validator(json.loads(SCHEMA.read_text()))
     assert len(bus.details) == 3
@@ -496,8 +496,7 @@ def test_nothing_of_a_borrower_or_of_a_person_is_told(rules, ledger, settle, del
     settle(draft(rules), state=State.UNKNOWN)
     ledger.keep([(draft(rules), "unknown/canary reason")])
     ledger.resolve(
-        [ledger.read(Kind.LOAN_DRAFT, "L-1")],
-        Outcome(State.ABANDONED, "x"),
+        [(ledger.read(Kind.LOAN_DRAFT, "L-1"), Outcome(State.ABANDONED, "x"))],
         decision=BY_A_PERSON | {"decision": "abandon"},
     )
     deliver()

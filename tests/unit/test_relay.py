@@ -1,4 +1,5 @@
 import json
+from collections import Counter
 from copy import replace
 
 import pytest
@@ -148,6 +149,7 @@ def test_the_second_time_it_is_answered_from_the_ledger(relay, kiva, rules):
     [
         ((400, {"message": "no"}), State.REJECTED, Verdict.STANDS),
         ((404, {}), State.REJECTED, Verdict.STANDS),
+        ((200, {"loan_draft_uuid": "00000000-0000-0000-0000-000000000000"}), State.UNKNOWN, Verdict.STANDS),
         ((429, {}), State.RETRY, Verdict.AGAIN),
         ((308, {}), State.RETRY, Verdict.AGAIN),
         ((500, {}), State.UNKNOWN, Verdict.STANDS),
@@ -250,8 +252,11 @@ def test_drafts_are_claimed_and_settled_fifty_at_a_time(relay, kiva, rules, tabl
     assert len(transactions) == 2 * 3
 
 
-@pytest.mark.parametrize(("per_call", "waves"), [(1, 2), (20, 2), (60, 1)])
-def test_lists_are_claimed_together_up_to_as_many_calls_as_run_at_a_time(relay, kiva, rules, table, per_call, waves):
+@pytest.mark.parametrize(("per_call", "waves", "of_a_wave"), [(1, 2, 2), (20, 2, 3), (60, 1, 3)])
+def test_lists_are_claimed_together_up_to_as_many_calls_as_run_at_a_time(
+    relay, kiva, rules, table, per_call, waves, of_a_wave
+):
+    """A claim, a settlement and, where several rows share one, the proofs in front of it."""
     transactions = []
     table.meta.events.register("before-call.dynamodb.TransactWriteItems", lambda **_: transactions.append(1))
     loans = [f"L-{number}" for number in range(60)]
@@ -259,7 +264,7 @@ def test_lists_are_claimed_together_up_to_as_many_calls_as_run_at_a_time(relay, 
         Kind.JOURNAL_UPDATE, journals(rules, *loans), lambda: 290
     )
     assert len(kiva.sent) == -(-60 // per_call)
-    assert len(transactions) == 2 * waves
+    assert len(transactions) == of_a_wave * waves
 
 
 def test_repayments_are_packed_into_as_few_calls_as_they_fit(relay, kiva, rules):
@@ -520,6 +525,78 @@ def test_a_refusal_of_the_call_itself_is_not_halved(relay, kiva, rules, status):
     assert len(kiva.sent) == 1
 
 
+def test_a_gateway_that_knows_nothing_of_kiva_burns_no_reference(relay, kiva, ledger, rules):
+    """Seen: a 404 for a minute refused every row of a report for ever."""
+    kiva.answers, kiva.read_status = [(404, {})] * 9, 404
+    submissions = repayments(rules, *(f"L-{number}" for number in range(9)))
+    results = relay(repayments_per_call=3, parallel_calls=1).submit(Kind.REPAYMENT, submissions, lambda: 290)
+    assert {(result.state, result.verdict) for result in results.values()} == {(State.RETRY, Verdict.AGAIN)}
+    assert any(result.outcome and result.outcome.misconfigured for result in results.values())
+    assert len(kiva.sent) == 1
+    kiva.answers, kiva.read_status = [], 200
+    results = relay().submit(Kind.REPAYMENT, submissions, lambda: 290)
+    assert set(states(results).values()) == {State.ACCEPTED}
+
+
+def test_a_list_of_which_kiva_takes_nothing_is_not_asked_about_row_by_row(relay, kiva, ledger, rules):
+    """It took 499 calls for a list of 250."""
+    kiva.refuses = lambda _: True
+    submissions = repayments(rules, *(f"L-{number}" for number in range(250)))
+    results = relay(repayments_per_call=250).submit(Kind.REPAYMENT, submissions, lambda: 290)
+    assert len(kiva.sent) < 30
+    assert Counter(states(results).values()) == {State.REJECTED: 8, State.RETRY: 242}
+    assert {it.verdict for it in results.values() if it.state is State.RETRY} == {Verdict.AGAIN}
+    (said,) = {it.reason for it in results.values() if it.state is State.RETRY}
+    assert "refused 8 submissions" in said
+    kiva.refuses = lambda _: False
+    assert set(states(relay().submit(Kind.REPAYMENT, submissions[8:], lambda: 290)).values()) == {State.ACCEPTED}
+
+
+def test_after_such_a_list_the_next_ones_are_not_tried(relay, kiva, rules):
+    kiva.refuses = lambda _: True
+    submissions = repayments(rules, *(f"L-{number}" for number in range(100)))
+    results = relay(repayments_per_call=20, parallel_calls=1).submit(Kind.REPAYMENT, submissions, lambda: 290)
+    assert Counter(states(results).values()) == {State.REJECTED: 8, State.RETRY: 32, None: 60}
+
+
+def test_where_kiva_takes_some_rows_every_bad_one_is_found(relay, kiva, rules):
+    kiva.refuses = lambda body: any(row["loan_id"] != "good" for row in body["repayments"])
+    submissions = repayments(rules, "good", *(f"L-{number}" for number in range(19)))
+    results = relay().submit(Kind.REPAYMENT, submissions, lambda: 290)
+    assert Counter(states(results).values()) == {State.ACCEPTED: 1, State.REJECTED: 19}
+
+
+def test_refusals_for_different_reasons_are_about_each_row(relay, kiva, rules):
+    words = ["closed", "paid", "late", "early", "odd"]
+
+    def refuse(body):
+        kiva.answers = [(400, {"message": words[len(kiva.sent) % 5]})] if body["repayments"] else []
+        return True
+
+    kiva.refuses = lambda _: True
+    kiva.while_posting = lambda: refuse(kiva.sent[-1][1])
+    submissions = repayments(rules, *(f"L-{number}" for number in range(12)))
+    results = relay().submit(Kind.REPAYMENT, submissions, lambda: 290)
+    assert set(states(results).values()) == {State.REJECTED}
+
+
+def test_a_reason_that_quotes_its_row_is_the_same_reason(relay, kiva, rules):
+    def refuse():
+        kiva.answers = [(400, {"message": f"loan {kiva.sent[-1][1]['repayments'][0]['loan_id']} is unknown"})]
+
+    kiva.while_posting = refuse
+    submissions = repayments(rules, *(f"L-{number}" for number in range(40)))
+    results = relay().submit(Kind.REPAYMENT, submissions, lambda: 290)
+    assert Counter(states(results).values()) == {State.REJECTED: 8, State.RETRY: 32}
+
+
+def test_a_list_whose_halves_get_through_no_more_is_sent_later(relay, kiva, rules):
+    kiva.answers = [(400, {}), (429, {}, {"Retry-After": "7"})]
+    results = relay().submit(Kind.REPAYMENT, repayments(rules, *"abcd"), lambda: 290)
+    assert {(it.state, it.retry_after) for it in results.values()} == {(State.RETRY, 7)}
+    assert len(kiva.sent) == 2
+
+
 def test_rows_of_a_call_without_an_answer_are_unknown_together_and_not_halved(relay, kiva, rules):
     kiva.answers = [(502, {})]
     results = relay().submit(Kind.REPAYMENT, repayments(rules, "a", "b"), lambda: 290)
@@ -536,9 +613,135 @@ def test_problem_rows_decide_about_their_own_loan_only(relay, kiva, rules):
     kiva.answers = [(200, {"upload_id": 7, "problems": problems})]
     submissions = repayments(rules, "a", "b", "c")
     a, b, c = (relay().submit(Kind.REPAYMENT, submissions, lambda: 290)[each.reference] for each in submissions)
-    assert (a.state, a.outcome.problem["code"]) == (State.ACCEPTED, "low")
-    assert (b.state, b.outcome.problem["code"]) == (State.REJECTED, "none")
-    assert (c.state, c.outcome.problem) == (State.ACCEPTED, None)
+    assert (a.state, [each["code"] for each in a.outcome.problems]) == (State.ACCEPTED, ["low"])
+    assert (b.state, [each["code"] for each in b.outcome.problems]) == (State.REJECTED, ["none", "low"])
+    assert (c.state, c.outcome.problems) == (State.ACCEPTED, ())
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        {"loan_id": "c", "severity": "error"},
+        {"loan_id": None, "severity": "error"},
+        {"severity": "error"},
+        "a was refused",
+        {"loan_id": "odd", "severity": "odd"},
+    ],
+    ids=str,
+)
+def test_a_finding_that_fits_no_row_makes_the_call_unknown_and_is_kept_with_it(
+    relay, kiva, ledger, bucket, rules, problem
+):
+    kiva.answers = [(200, {"upload_id": 7, "problems": [problem]})]
+    submissions = repayments(rules, "a", "b")
+    results = relay().submit(Kind.REPAYMENT, submissions, lambda: 290)
+    assert set(states(results).values()) == {State.UNKNOWN}
+    for submission in submissions:
+        outcome = ledger.read(Kind.REPAYMENT, submission.reference).outcome
+        assert (dict(outcome.kiva), len(outcome.problems)) == ({"upload_id": "7"}, 1)
+        assert outcome.reason.startswith("Kiva made it, but nobody can tell what it holds: ")
+    assert len(bucket.kept) == 2
+
+
+def test_a_warning_that_fits_no_row_stands_with_each(relay, kiva, rules):
+    kiva.answers = [(200, {"upload_id": 7, "problems": [{"severity": "Warning", "details": "the report is late"}]})]
+    results = relay().submit(Kind.REPAYMENT, repayments(rules, "a", "b"), lambda: 290)
+    assert set(states(results).values()) == {State.ACCEPTED}
+    assert [[it["details"] for it in result.outcome.problems] for result in results.values()] == [
+        ["the report is late"]
+    ] * 2
+
+
+@pytest.mark.parametrize(
+    ("severity", "state"),
+    [
+        ("ERROR", State.REJECTED),
+        ("fatal", State.REJECTED),
+        ("WARN", State.ACCEPTED),
+        ("odd", State.UNKNOWN),
+        (None, State.UNKNOWN),
+    ],
+)
+def test_a_row_is_judged_by_words_that_are_known(relay, kiva, rules, severity, state):
+    kiva.answers = [(200, {"upload_id": 7, "problems": [{"loan_id": "a", "severity": severity, "code": "x"}]})]
+    a, b = relay().submit(Kind.REPAYMENT, repayments(rules, "a", "b"), lambda: 290).values()
+    assert (a.state, b.state) == (state, State.ACCEPTED)
+    assert a.outcome.problems[0]["code"] == "x"
+    assert dict(a.outcome.kiva) == {"upload_id": "7"}
+
+
+def test_a_row_that_nobody_can_tell_of_is_no_doubt_about_kiva(relay, kiva, rules):
+    problem = {"loan_id": "a", "severity": "odd"}
+    kiva.answers = [(200, {"upload_id": 7 + number, "problems": [problem]}) for number in range(4)]
+    for month in range(1, 5):
+        relay().submit(Kind.REPAYMENT, repayments(rules, "a", "b", period=f"2026-0{month}"), lambda: 290)
+    assert len(kiva.sent) == 4
+
+
+def test_the_worst_finding_counts_and_ten_are_kept(relay, kiva, rules):
+    problems = [{"loan_id": "a", "severity": "warning", "code": str(number)} for number in range(20)]
+    kiva.answers = [
+        (200, {"upload_id": 7, "problems": [*problems, {"loan_id": "a", "severity": "error", "code": "e"}]})
+    ]
+    (a,) = relay().submit(Kind.REPAYMENT, repayments(rules, "a"), lambda: 290).values()
+    assert (a.state, len(a.outcome.problems), a.outcome.problems[0]["code"]) == (State.REJECTED, 10, "e")
+
+
+@pytest.mark.parametrize(("kind", "make"), [(Kind.LOAN_DRAFT, drafts), (Kind.JOURNAL_UPDATE, journals)])
+def test_findings_on_what_is_no_report_are_not_dropped_either(relay, kiva, rules, kind, make):
+    ids = {"loan_draft_uuid": "00000000-0000-4000-8000-000000000009", "archive_id": "9"}
+    kiva.answers = [(200, {**ids, "problems": [{"severity": "error", "details": "no"}]})]
+    (result,) = relay().submit(kind, make(rules, "a"), lambda: 290).values()
+    assert (result.state, result.outcome.problems[0]["details"]) == (State.UNKNOWN, "no")
+
+
+def test_what_a_finding_quotes_of_a_borrower_is_hidden(relay, kiva, rules):
+    uuid = {"loan_draft_uuid": "00000000-0000-4000-8000-000000000009"}
+    kiva.answers = [
+        (200, {**uuid, "problems": [{"loan_id": "Akinyi", "severity": "error", "details": "Akinyi is odd"}]})
+    ]
+    (result,) = relay().submit(Kind.LOAN_DRAFT, drafts(rules, "a"), lambda: 290).values()
+    assert "akinyi" not in str(result.outcome).lower()
+
+
+# --- proofs -------------------------------------------------------------------------------------------------------
+
+
+def test_an_id_that_proves_another_call_already_proves_nothing(relay, kiva, ledger, bucket, rules):
+    uuid = {"loan_draft_uuid": "00000000-0000-4000-8000-000000000009"}
+    kiva.answers = [(200, uuid), (200, uuid)]
+    results = relay(parallel_calls=1).submit(Kind.LOAN_DRAFT, drafts(rules, "a"), lambda: 290)
+    results |= relay(parallel_calls=1).submit(Kind.LOAN_DRAFT, drafts(rules, "b"), lambda: 290)
+    assert states(results) == {"a": State.ACCEPTED, "b": State.UNKNOWN}
+    assert "proves nothing" in ledger.read(Kind.LOAN_DRAFT, "b").outcome.reason
+    assert list(bucket.kept) == ["unknown/b"]
+
+
+def test_of_two_calls_at_a_time_with_one_id_nobody_can_tell_which_it_is_of(relay, kiva, rules):
+    uuid = {"loan_draft_uuid": "00000000-0000-4000-8000-000000000009"}
+    kiva.answers = [(200, uuid), (200, uuid)]
+    results = relay(parallel_calls=2).submit(Kind.LOAN_DRAFT, drafts(rules, "a", "b", "c"), lambda: 290)
+    assert Counter(states(results).values()) == {State.UNKNOWN: 2, State.ACCEPTED: 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "make", "ids"),
+    [(Kind.REPAYMENT, repayments, {"upload_id": 7}), (Kind.JOURNAL_UPDATE, journals, {"archive_id": "7"})],
+)
+def test_a_list_whose_id_proves_another_list_is_unknown_as_a_whole(relay, kiva, rules, kind, make, ids):
+    kiva.answers = [(200, ids), (200, ids)]
+    relay().submit(kind, make(rules, "a", "b"), lambda: 290)
+    loans = [f"L-{number}" for number in range(150)]
+    results = relay(repayments_per_call=200, journals_per_call=200).submit(kind, make(rules, *loans), lambda: 290)
+    assert Counter(states(results).values()) == {State.UNKNOWN: 150}
+    assert set(states(relay().submit(kind, make(rules, "z"), lambda: 290)).values()) == {State.ACCEPTED}
+
+
+def test_kinds_have_ids_of_their_own(relay, kiva, rules):
+    kiva.answers = [(200, {"upload_id": 7}), (200, {"archive_id": 7})]
+    results = relay().submit(Kind.REPAYMENT, repayments(rules, "a"), lambda: 290)
+    results |= relay().submit(Kind.JOURNAL_UPDATE, journals(rules, "a"), lambda: 290)
+    assert set(states(results).values()) == {State.ACCEPTED}
 
 
 # --- references ---------------------------------------------------------------------------------------------------

@@ -265,13 +265,13 @@ URLS = [
 @pytest.mark.parametrize("url", URLS, ids=[ascii(each)[:40] for each in URLS])
 def test_a_place_to_confirm_that_is_not_kivas_is_not_shown_and_the_reference_still_counts(posted, url):
     accepted = posted("post_journals", json.dumps({"archive_id": "77", "confirm_url": url}).encode())
-    assert (accepted.archive_id, accepted.confirm_url) == ("77", None)
+    assert accepted.kiva == [{"archive_id": "77"}]
 
 
 def test_kivas_own_place_is_shown(posted):
     url = "https://www.kiva.org/pa2/journals?id=77"
     body = json.dumps({"archive_id": "77", "confirm_url": url}).encode()
-    assert posted("post_journals", body).confirm_url == url
+    assert posted("post_journals", body).kiva == [{"archive_id": "77", "confirm_url": url}]
 
 
 PROBLEMS = [
@@ -281,10 +281,11 @@ PROBLEMS = [
 
 
 @pytest.mark.parametrize("problems", PROBLEMS, ids=[ascii(each)[:40] for each in PROBLEMS])
-def test_problems_of_any_shape_do_not_undo_a_success(posted, problems):
-    accepted = posted("post_repayments", json.dumps({"upload_id": "77", "problems": problems}).encode())
-    assert accepted.upload_id == "77"
-    assert all(isinstance(getattr(each, name), str) for each in accepted.problems for name in ("loan_id", "details"))
+def test_problems_of_any_shape_are_a_doubt_about_rows_and_not_about_the_upload(posted, problems):
+    taken = posted("post_repayments", json.dumps({"upload_id": "77", "problems": problems}).encode())
+    assert taken.kiva == [{"upload_id": "77"}]
+    assert bool(taken.findings.doubt) == (problems is not None)
+    assert all(isinstance(text, str) for each in taken.findings.of_call for text in (each.loan_id, each.details))
 
 
 @pytest.mark.parametrize("message", [None, 1, [], {}, "x" * 900_000, {"message": "y"}])

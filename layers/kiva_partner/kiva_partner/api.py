@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
-from .client import Remaining
+from .client import CONTENT_STATUSES, Remaining
 from .errors import InvalidMessage, NotDecidable, NotSent, SubmissionError, Violation
 from .ledger import TRANSACTION_SIZE, Ledger, Row, State
 from .messages import MAX_MESSAGE_BYTES, Kind, Message, Submission, parse_json
@@ -197,8 +197,13 @@ def _is_same(submission: Submission, row: Row) -> bool:
 
 
 def _helps(rows: Iterable[Row]) -> bool:
-    """Whether another delivery does more than ask: RETRY could have lost its message, UNKNOWN may not be kept yet."""
-    return any(row.state is State.RETRY or (row.state is State.UNKNOWN and not row.payload) for row in rows)
+    """Whether another delivery does more than ask.
+
+    RETRY could have lost its message, UNKNOWN may not be kept yet, and what was reopened waits for just this.
+    """
+    return any(
+        row.state is State.RETRY or row.reopened or (row.state is State.UNKNOWN and not row.payload) for row in rows
+    )
 
 
 # --- how things are shown -------------------------------------------------------------------------------------------
@@ -218,6 +223,8 @@ def show(row: Row) -> dict[str, Any]:
     }
     if row.period:
         shown["period"] = row.period
+    if row.reopened:
+        shown["reopened"] = True
     if row.warnings:
         shown["warnings"] = list(row.warnings)
     if row.decisions:
@@ -240,6 +247,10 @@ def summary(kind: Kind, reference: str, rows: Iterable[Row]) -> dict[str, Any]:
 
 def next_step(row: Row) -> str:
     """What a person must do next; "nothing" where the relay goes on by itself."""
+    if row.reopened:
+        return "send the event again: it was reopened"
+    if row.state is State.REJECTED and row.outcome and row.outcome.http_status not in (None, *CONTENT_STATUSES):
+        return "nothing may be wrong with it: once the reason is gone, reopen it and send the event again"
     if row.state is State.ACCEPTED:
         return _ACCEPTED_STEPS[row.kind].format_map(row.outcome.kiva if row.outcome else {"upload_id": "?"})
     return _STEPS.get(row.state, "nothing: it is sent by itself")

@@ -6,6 +6,7 @@ Sources: Kiva partner portal ("Draft loans", "Post journals", "Report payments",
 """
 
 import io
+import json
 import logging
 import math
 import re
@@ -32,17 +33,15 @@ from urllib3.exceptions import MaxRetryError, NewConnectionError
 from urllib3.response import HTTPResponse
 
 from .errors import Misconfigured, NotSent, OutcomeUnknown, Rejected
-from .messages import Kind
+from .findings import MAX_WORDING, Findings, read_findings, wording
+from .messages import Kind, proves_nothing
 from .settings import Settings
-from .strict_json import encode
+from .strict_json import encode, shown_name
 from .tokens import ANSWER_SECONDS, TokenProvider
 
 MAX_ANSWER_BYTES = 1_000_000
 MAX_LOANS_ANSWER_BYTES = 4_000_000
 """13 kB for each of a page's loans, which have about one. It may unfold to fifty times as much."""
-
-MAX_WORDING = 2000
-"""Characters of a text of Kiva's that are looked at."""
 
 MAX_RETRY_AFTER = 3600
 RECORD_SECONDS = 5
@@ -56,6 +55,11 @@ IDLE_SECONDS = 1.0
 MAX_INTERIM_ANSWERS = 20
 """Read over before the final answer. RFC 9110 §15.2 names no number."""
 
+CONTENT_STATUSES = frozenset({400, 413, 422})
+"""Refusals that speak about what was sent. Another 4xx may mean that this is not the way to Kiva at all."""
+
+_NUMBER_OR_ID = r"[0-9A-Za-z][0-9A-Za-z-]{0,63}"
+
 MAX_LOANS_PER_PAGE = 300
 """Kiva, "Fetch loans": 300 or fewer are recommended."""
 
@@ -67,33 +71,14 @@ Remaining = Callable[[], float]
 """Seconds that are left of the invocation."""
 
 
-class DraftAnswer(msgspec.Struct, frozen=True):
-    """A draft was created; a person completes and publishes it in PA2."""
+class Taken(msgspec.Struct, frozen=True):
+    """Kiva's yes to a call: its ids for each submission in their order, and what it found in them.
 
-    loan_draft_uuid: str
+    The ids are `loan_draft_uuid`, `upload_id`, or `archive_id` and, where it is fit to show, `confirm_url`.
+    """
 
-
-class JournalsAnswer(msgspec.Struct, frozen=True):
-    """Journals were archived; a person opens `confirm_url` and publishes them. None when the URL is not fit to show."""
-
-    archive_id: str
-    confirm_url: str | None
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """What Kiva found wrong with one row of a repayment report. `severity` is `error` or `warning`."""
-
-    loan_id: str
-    severity: str
-    code: str
-    details: str
-
-
-class RepaymentsAnswer(msgspec.Struct, frozen=True):
-    """An upload was made; a person reviews and finalises it in PA2."""
-
-    upload_id: str
-    problems: tuple[Problem, ...]
+    kiva: list[dict[str, str]]
+    findings: Findings
 
 
 class LoanPage(msgspec.Struct, frozen=True):
@@ -173,25 +158,31 @@ class KivaSession:
         """Make sure of a token before anything is claimed. Raises what `TokenProvider.get` raises."""
         self._tokens.get(scope)
 
-    def post_loan_draft(self, draft: Mapping[str, Any]) -> DraftAnswer:
-        """Create one draft. Raises SubmissionError, see `_meaning`."""
-        answer = self._post("loan_draft", Kind.LOAN_DRAFT.scope, draft)
-        return DraftAnswer(_reference(answer, "loan_draft_uuid", r"[0-9A-Za-z-]{8,64}"))
+    def post_loan_draft(self, draft: Mapping[str, Any]) -> Taken:
+        """Create one draft, which a person completes and publishes in PA2. Raises SubmissionError, see `_meaning`."""
+        answer = _only(self._post("loan_draft", Kind.LOAN_DRAFT.scope, draft))
+        uuid = _reference(answer, "loan_draft_uuid", r"[0-9A-Za-z][0-9A-Za-z-]{7,63}")
+        return Taken([{"loan_draft_uuid": uuid}], read_findings(answer, [{}]))
 
-    def post_journals(self, journals: Sequence[Mapping[str, Any]]) -> JournalsAnswer:
-        """Archive journals, all in one call. Raises SubmissionError, see `_meaning`."""
-        answer = self._post("journals", Kind.JOURNAL_UPDATE.scope, {"journals": journals})
+    def post_journals(self, journals: Sequence[Mapping[str, Any]]) -> Taken:
+        """Archive journals, all in one call; a person opens `confirm_url`. Raises as `post_loan_draft`."""
+        answers = self._post("journals", Kind.JOURNAL_UPDATE.scope, {"journals": journals})
+        archives = [self._archive(each) for each in answers]
+        found = [read_findings(each, [{}]) for each in answers]
+        of_call = [finding for each in found for finding in each.of_call]
+        doubt = next(filter(None, (each.doubt for each in found)), "")
+        return Taken(_of_each(archives, answers, journals), Findings([[] for _ in journals], of_call, doubt))
+
+    def _archive(self, answer: Mapping[str, Any]) -> dict[str, str]:
+        archive = {"archive_id": _reference(answer, "archive_id", _NUMBER_OR_ID)}
         url = answer.get("confirm_url")
-        return JournalsAnswer(
-            archive_id=_reference(answer, "archive_id", r"[0-9A-Za-z][0-9A-Za-z-]{0,63}"),
-            confirm_url=url if isinstance(url, str) and self._may_be_shown(url) else None,
-        )
+        return archive | ({"confirm_url": url} if isinstance(url, str) and self._may_be_shown(url) else {})
 
-    def post_repayments(self, repayments: Sequence[Mapping[str, Any]]) -> RepaymentsAnswer:
-        """Report repayments, all in one upload. Raises SubmissionError, see `_meaning`."""
-        answer = self._post("repayments", Kind.REPAYMENT.scope, {"repayments": repayments})
-        upload_id = _reference(answer, "upload_id", r"[0-9A-Za-z][0-9A-Za-z-]{0,63}")
-        return RepaymentsAnswer(upload_id, tuple(_problems(answer.get("problems"))))
+    def post_repayments(self, repayments: Sequence[Mapping[str, Any]]) -> Taken:
+        """Report repayments, all in one upload, which a person finalises in PA2. Raises as `post_loan_draft`."""
+        answer = _only(self._post("repayments", Kind.REPAYMENT.scope, {"repayments": repayments}))
+        upload = {"upload_id": _reference(answer, "upload_id", _NUMBER_OR_ID)}
+        return Taken([upload] * len(repayments), read_findings(answer, repayments))
 
     def answers(self, scope: str) -> bool:
         """Whether Kiva seems to be there at all: one harmless read, of which any answer will do that is not "not now".
@@ -241,7 +232,7 @@ class KivaSession:
             raise NotSent(f"Kiva's answer to GET config/{name} has no list of {name}")
         return {"as_of_date_time": answer.get("as_of_date_time"), name: [_canonical(row) for row in answer[name]]}
 
-    def _post(self, path: str, scope: str, content: object) -> dict[str, Any]:
+    def _post(self, path: str, scope: str, content: object) -> list[dict[str, Any]]:
         body = encode(content)
 
         def send(token: str) -> requests.Response:
@@ -252,7 +243,7 @@ class KivaSession:
             request.headers["Content-Length"] = str(len(body))
             return self._send(request, token)
 
-        return self._authorised(scope, send, self._meaning)
+        return self._authorised(scope, send, lambda response: self._meaning(response, scope))
 
     def _get(self, path: str, scope: str, parameters: Mapping[str, str]) -> dict[str, Any]:
         """Reading again is safe, so every doubt is NotSent."""
@@ -297,13 +288,14 @@ class KivaSession:
                 raise NotSent(f"could not connect to Kiva: {_cause(error)}") from None
             raise OutcomeUnknown(f"Kiva gave no answer: {type(error).__name__}") from None
 
-    def _meaning(self, response: requests.Response) -> dict[str, Any]:
+    def _meaning(self, response: requests.Response, scope: str) -> list[dict[str, Any]]:
         """What the answer to a POST says about the one question.
 
         Raises:
-            Rejected: a 4xx about the content; nothing was created.
+            Rejected: a 4xx about the content, or any other while Kiva can be read; nothing was created.
             NotSent: 425 and 429; nothing was processed.
-            Misconfigured: 307 and 308; the endpoint has moved, nothing was processed.
+            Misconfigured: 307 and 308, the endpoint has moved; another 4xx while Kiva cannot be read either, so that
+                it may come from somebody else; nothing was processed.
             OutcomeUnknown: every other status, and a 2xx that cannot be read or says no success.
         """
         status = response.status_code
@@ -314,10 +306,33 @@ class KivaSession:
             raise NotSent(f"Kiva asks to come later: HTTP {status}", status=status, retry_after=seconds)
         if status in (307, 308):
             raise Misconfigured(f"Kiva's endpoint has moved: HTTP {status}; check KIVA_API_BASE_URL")
+        said = _wording_of(response)
         # 408: the time ran out at their side. 409: no meaning is documented. Both may have been processed.
         if 400 <= status < 500 and status not in (408, 409):  # noqa: PLR2004
-            raise Rejected(status, _refusal_text(response))
-        raise OutcomeUnknown(f"Kiva answered HTTP {status}", status=status)
+            if status not in CONTENT_STATUSES:
+                self._look_at_the_door(status, scope)
+            raise Rejected(status, said)
+        raise OutcomeUnknown(f"Kiva answered HTTP {status}", status=status, text=said)
+
+    def _look_at_the_door(self, status: int, scope: str) -> None:
+        """Whether this is Kiva's API at all, by one harmless read: a gateway's 404 is no word of Kiva's.
+
+        Raises:
+            Misconfigured: reading fails as well, so the refusal says nothing about what was sent.
+            NotSent: there is no time to look.
+        """
+        if not self.has_time():
+            raise NotSent(f"HTTP {status}, and no time left to see whether that was Kiva's answer", status=status)
+        token = self._tokens.get(scope)
+        path = "loans" if "read:loans" in token.scopes else "config/themes"
+        try:
+            with self._send(self._prepared("GET", path, params={"limit": "1"}), token.value) as response:
+                _meaning_of_get(response)
+        except (NotSent, OutcomeUnknown) as error:
+            raise Misconfigured(
+                f"HTTP {status}, and a read fails as well ({error}): this is not Kiva's API, or it is not there;"
+                " check KIVA_API_BASE_URL and KIVA_PARTNER_ID"
+            ) from None
 
     def _may_be_shown(self, url: str) -> bool:
         """A person will click it: https on a host of Kiva, or the host that was called (the sandbox)."""
@@ -584,30 +599,73 @@ def _read(response: requests.Response, limit: int) -> bytes:
 def _meaning_of_get(response: requests.Response) -> dict[str, Any]:
     if response.status_code != 200:  # noqa: PLR2004
         raise NotSent(f"Kiva answered HTTP {response.status_code}", status=response.status_code)
-    return _answer_of(response, MAX_LOANS_ANSWER_BYTES)
+    return _only(_objects(_json_of(response, MAX_LOANS_ANSWER_BYTES), response.status_code))
 
 
-def _success(response: requests.Response) -> dict[str, Any]:
-    """A 2xx proves nothing by itself: only a readable object that does not deny success goes on."""
+def _success(response: requests.Response) -> list[dict[str, Any]]:
+    """A 2xx proves nothing by itself: only readable objects that do not deny success go on."""
     status = response.status_code
-    answer = _answer_of(response, MAX_ANSWER_BYTES)
-    if answer.get("code", "api.success") != "api.success":
-        raise OutcomeUnknown(f"Kiva answered HTTP {status}, but its code is not api.success", status=status)
-    return answer
+    answers = _objects(_json_of(response, MAX_ANSWER_BYTES, unambiguous=True), status)
+    for answer in answers:
+        if answer.get("code", "api.success") != "api.success":
+            reason = f"Kiva answered HTTP {status}, but its code is not api.success"
+            raise OutcomeUnknown(reason, status=status, text=wording(answer))
+    return answers
 
 
-def _answer_of(response: requests.Response, limit: int) -> dict[str, Any]:
-    """The JSON object in an answer of at most `limit` bytes, names in snake_case. Raises OutcomeUnknown without one."""
-    status = response.status_code
-    try:
-        answer = _in_snake_case(msgspec.json.decode(_without_token(_read(response, limit), response)))
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise OutcomeUnknown("Kiva's answer is not JSON", status=status) from None
-    # Kiva's own library types some answers as a list of the object.
-    if isinstance(answer, list) and len(answer) == 1:
-        answer = answer[0]
-    if not isinstance(answer, dict):
+def _objects(answer: object, status: int) -> list[dict[str, Any]]:
+    """Kiva's own library types some answers as a list of objects. Raises OutcomeUnknown where there is none."""
+    answers: list[Any] = answer if isinstance(answer, list) else [answer]
+    if not answers or not all(isinstance(each, dict) for each in answers):
         raise OutcomeUnknown("Kiva's answer is not a JSON object", status=status)
+    return answers
+
+
+def _only(answers: list[dict[str, Any]]) -> dict[str, Any]:
+    if len(answers) > 1:
+        raise OutcomeUnknown("Kiva gave several answers to one call")
+    return answers[0]
+
+
+def _of_each(
+    archives: list[dict[str, str]], answers: Sequence[Mapping[str, Any]], journals: Sequence[Mapping[str, Any]]
+) -> list[dict[str, str]]:
+    """The archive of each journal: one for all, or one each in their order, or by the loans that the answers name."""
+    asked = [journal.get("internal_loan_id") for journal in journals]
+    named = [str(answer.get("internal_loan_id") or answer.get("loan_id") or "") for answer in answers]
+    if len(answers) == 1 and not named[0]:
+        return archives * len(journals)
+    if len(answers) == len(journals):
+        if named == asked or not any(named):
+            return archives
+        by_loan = dict(zip(named, archives, strict=True))
+        if len(by_loan) == len(archives) and by_loan.keys() == set(asked):
+            return [by_loan[str(loan)] for loan in asked]
+    raise OutcomeUnknown("Kiva's answers are not one for each journal")
+
+
+def _json_of(response: requests.Response, limit: int, *, unambiguous: bool = False) -> Any:
+    """The JSON in an answer of at most `limit` bytes, names in snake_case.
+
+    Raises:
+        OutcomeUnknown: it is none; or it has to be `unambiguous`, and gives one name two values.
+    """
+    body = _without_token(_read(response, limit), response)
+    try:
+        answer = msgspec.json.decode(body)
+        if unambiguous:
+            return json.loads(body, object_pairs_hook=_one_value_each)
+        return _in_snake_case(answer)
+    except (msgspec.DecodeError, RecursionError, ValueError):  # ValueError: no UTF-8, or a number of 4,301 digits
+        raise OutcomeUnknown("Kiva's answer is not JSON", status=response.status_code) from None
+
+
+def _one_value_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, names in snake_case. `upload_id` twice, or once more as `uploadId`, has to be the same."""
+    answer: dict[str, Any] = {}
+    for name, value in pairs:
+        if answer.setdefault(key := _snake_case(name), value) != value:
+            raise OutcomeUnknown(f"Kiva's answer says two things about {shown_name(key)}")
     return answer
 
 
@@ -644,27 +702,20 @@ def _reference(answer: Mapping[str, Any], name: str, shape: str) -> str:
     """Kiva's own id of what was created: the proof. Without it a 2xx is only a hope."""
     value = answer.get(name)
     text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-    if not re.fullmatch(shape, text):
-        raise OutcomeUnknown(f"Kiva answered success, but without a {name}")
+    if not re.fullmatch(shape, text) or proves_nothing(text):
+        raise OutcomeUnknown(f"Kiva answered success, but without a {name}", text=wording(answer))
     return text
 
 
-def _problems(rows: Any) -> Iterator[Problem]:
-    for row in rows if isinstance(rows, list) else []:
-        if isinstance(row, dict):
-            yield Problem(
-                *(str(row.get(name) or "")[:MAX_WORDING] for name in ("loan_id", "severity", "code", "details"))
-            )
-
-
-def _refusal_text(response: requests.Response) -> str:
-    """Kiva's or its gateway's own wording, unmasked, `MAX_WORDING` characters at most."""
+def _wording_of(response: requests.Response) -> str:
+    """Kiva's or its gateway's own words, unmasked, `MAX_WORDING` characters at most; of a page of HTML none."""
     try:
-        answer = _answer_of(response, MAX_ANSWER_BYTES)
-    except OutcomeUnknown:
+        body = _without_token(_read(response, MAX_ANSWER_BYTES), response)
+        if response.headers.get("Content-Type", "").lower().startswith("text/plain"):
+            return body[: 4 * MAX_WORDING].decode(errors="replace")[:MAX_WORDING].strip()
+        return wording(_in_snake_case(msgspec.json.decode(body)))
+    except (OutcomeUnknown, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return ""
-    texts = (answer.get(name) for name in ("message", "error_description", "error"))
-    return next((text[:MAX_WORDING] for text in texts if isinstance(text, str) and text), "")
 
 
 def _retry_after(value: str, now: datetime) -> float | None:

@@ -54,11 +54,15 @@ class NotSent(SubmissionError):
 
 
 class OutcomeUnknown(SubmissionError):
-    """It was sent, and no trustworthy answer came back: record it. A person looks before anything is sent again."""
+    """It was sent, and no trustworthy answer came back: record it. A person looks before anything is sent again.
 
-    def __init__(self, reason: str, *, status: int | None = None) -> None:
+    `text` is Kiva's own wording, unmasked, as in `Rejected`.
+    """
+
+    def __init__(self, reason: str, *, status: int | None = None, text: str = "") -> None:
         super().__init__(reason)
         self.status = status
+        self.text = text
 
 
 class NotDecidable(SubmissionError):

@@ -141,6 +141,15 @@ DECISIONS: dict[str, Any] = {
             "reason": "found in PA2 > Loans > Drafts",
         },
     },
+    "accepted-except": {
+        "summary": "Kiva has the upload, and has not taken these rows of it",
+        "value": {
+            "decision": "accepted",
+            "kiva_reference": "90001",
+            "except": ["2026-10:L-90017-1:5250.00"],
+            "reason": "PA2 > Repayments shows the upload without this loan",
+        },
+    },
     "send-again": {
         "summary": "Kiva has it not",
         "value": {"decision": "send-again", "reason": "neither among the drafts nor among the loans"},
@@ -148,6 +157,10 @@ DECISIONS: dict[str, Any] = {
     "abandon": {
         "summary": "It is not to be sent, whether Kiva has it or not",
         "value": {"decision": "abandon", "reason": "the borrower has withdrawn"},
+    },
+    "reopen": {
+        "summary": "Kiva refused it, and nothing is wrong with it: its event may be sent again",
+        "value": {"decision": "reopen", "reason": "the location has been added in PA2"},
     },
 }
 
@@ -176,11 +189,13 @@ _REFUSED = {
         State.REJECTED,
         "Kiva took the upload but refused this row",
         _KIVA[Kind.REPAYMENT],
-        {
-            "severity": "error",
-            "code": "repayment.loan_not_found",
-            "details": "No loan with this id is expecting a repayment",
-        },
+        (
+            {
+                "severity": "error",
+                "code": "repayment.loan_not_found",
+                "details": "No loan with this id is expecting a repayment",
+            },
+        ),
         call_id=_CALL,
     ),
 }

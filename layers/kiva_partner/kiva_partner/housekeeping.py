@@ -92,8 +92,9 @@ class Housekeeping(Struct, frozen=True):
     def _accept(self, row: Row, loan: dict[str, Any]) -> bool:
         ids = [("kiva_id", "kiva_id", r"[0-9]{1,20}"), ("loan_uuid", "uuid", r"[0-9A-Fa-f-]{1,64}")]
         kiva = {name: text for name, of, shape in ids if re.fullmatch(shape, text := str(loan.get(of)))}
-        (done,) = self.ledger.resolve([row], Outcome(State.ACCEPTED, "found among Kiva's loans", kiva))
-        return done
+        found = Outcome(State.ACCEPTED, "found among Kiva's loans", kiva)
+        # Another draft of the same loan may have become this one.
+        return self.ledger.claim_proofs(row.kind, found, row.call_id) and self.ledger.resolve([(row, found)])[0]
 
     def refresh_catalogue(self, remaining: Remaining) -> bool:
         """Fetch Kiva's lists, with which drafts are compared, when they are an hour old. Tells whether it did."""

@@ -10,12 +10,14 @@ All writes are conditional; up to 100 go in one DynamoDB transaction.
 
 import base64
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from copy import replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import cache
-from itertools import batched
+from itertools import batched, islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
@@ -65,8 +67,9 @@ class State(StrEnum):
 _FREE = (State.REJECTED, State.ABANDONED)
 _FREE_AGAIN = (
     "(#state IN (:rejected, :abandoned) AND fingerprint <> :fingerprint AND NOT contains(spent, :fingerprint))"
+    " OR (#state = :rejected AND fingerprint = :fingerprint AND reopened = :true)"
 )
-_FREE_AGAIN_VALUES = {":rejected": State.REJECTED, ":abandoned": State.ABANDONED}
+_FREE_AGAIN_VALUES = {":rejected": State.REJECTED, ":abandoned": State.ABANDONED, ":true": True}
 
 
 class Outcome(Struct, frozen=True):
@@ -78,22 +81,36 @@ class Outcome(Struct, frozen=True):
     state: State
     reason: str = ""
     kiva: Mapping[str, str] = field(default_factory=dict)
-    problem: Mapping[str, str] | None = None
+    problems: tuple[Mapping[str, str], ...] = ()
     http_status: int | None = None
     call_id: str = ""
     retry_after: float | None = None
     misconfigured: bool = False
+
+    def proofs(self, kind: Kind) -> list[str]:
+        """Kiva's ids that prove it, each as a name that no other thing at Kiva has."""
+        ids = {name: value.lower() for name, value in self.kiva.items() if name in _PROOFS}
+        return sorted({f"{kind}#{_PROOFS[name]}#{value}" for name, value in ids.items()})
 
     def facts(self) -> dict[str, Any]:
         """What is known besides the state, as plain values; what is not known is left out."""
         known = {
             "reason": self.reason,
             "kiva": dict(self.kiva),
-            "problem": dict(self.problem or {}),
+            "problems": [dict(each) for each in self.problems],
             "http_status": self.http_status,
             "call_id": self.call_id,
         }
         return {name: value for name, value in known.items() if value}
+
+
+_PROOFS = {
+    "loan_draft_uuid": "uuid",
+    "loan_uuid": "uuid",  # which may be that of the draft that the loan was made of
+    "kiva_id": "kiva_id",
+    "archive_id": "archive_id",
+    "upload_id": "upload_id",
+}
 
 
 class Row(Struct, frozen=True):
@@ -101,7 +118,7 @@ class Row(Struct, frozen=True):
 
     `call_id` is the call that its last claim was for, `payload` the key under which an UNKNOWN one is kept, `requeue`
     that it was decided to send it again and its message is not in the queue yet, `spent` the fingerprints of what was
-    refused or abandoned under its reference.
+    refused or abandoned under its reference, `reopened` that its content may be sent once more although it was refused.
     """
 
     kind: Kind
@@ -118,6 +135,7 @@ class Row(Struct, frozen=True):
     outcome: Outcome | None = None
     payload: str = ""
     requeue: bool = False
+    reopened: bool = False
     decisions: tuple[Mapping[str, str], ...] = ()
     spent: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
@@ -178,7 +196,10 @@ class Ledger:
         """Note submissions that the API put into a queue. A row that stands already stays as it is."""
         queue = self._change(State.QUEUED, f"attribute_not_exists(pk) OR {_FREE_AGAIN}", _FREE_AGAIN_VALUES)
         self._write(
-            [queue(each, remove=("outcome", "expires_at", *_not_told(each)), **_identity(each)) for each in submissions]
+            [
+                queue(each, remove=("outcome", "expires_at", "reopened", *_not_told(each)), **_identity(each))
+                for each in submissions
+            ]
         )
 
     def claim(
@@ -202,7 +223,7 @@ class Ledger:
         updates = [
             claim(
                 each,
-                remove=("outcome", "expires_at", "requeue", *_not_told(each)),
+                remove=("outcome", "expires_at", "requeue", "reopened", *_not_told(each)),
                 add={"attempts": 1},
                 **_identity(each),
                 call_id=(call_ids or {}).get(each.reference, ""),
@@ -246,25 +267,85 @@ class Ledger:
             return ClaimResult.EXPIRED, self.expire_claim(row)
         return ClaimResult.STANDS, row
 
-    def settle(self, outcomes: Sequence[tuple[Submission, Outcome]], owner: str) -> list[Submission]:
-        """Write outcomes down, each only where the claim is still `owner`'s. Gives back those that were not written.
+    def settle(self, outcomes: Sequence[tuple[Submission, Outcome]], owner: str) -> list[Outcome | None]:
+        """Write outcomes down, each only where the claim is still `owner`'s.
 
-        Proof may come late: an owner whose lease ran out meanwhile still lifts its own UNKNOWN to ACCEPTED.
+        Gives what was written for each: None where nothing was; and where Kiva's id proves another call already, and so
+        proves nothing, UNKNOWN instead. Proof may come late: an owner whose lease ran out meanwhile still lifts its own
+        UNKNOWN to ACCEPTED.
         """
+        unproved = self._unproved(outcomes)
+        wanted = [
+            (each, _unproved_outcome(outcome) if outcome.call_id in unproved else outcome) for each, outcome in outcomes
+        ]
+        blocked = self._write_bundles(self._settlements(wanted, owner))
+        # A call of one submission claims its proof together with its row. Where that proof is another's:
+        without = [index for index, block in enumerate(blocked) if block and block.action > 0]
+        for index in without:
+            wanted[index] = (wanted[index][0], _unproved_outcome(wanted[index][1]))
+        settlements = self._settlements([wanted[index] for index in without], owner)
+        for index, block in zip(without, self._write_bundles(settlements), strict=True):
+            blocked[index] = block
+        return [
+            # A row in the way that says what we wanted to write is our own write, whose answer was lost.
+            None if block and not (block.row.owner == owner and block.row.state is outcome.state) else outcome
+            for (_, outcome), block in zip(wanted, blocked, strict=True)
+        ]
+
+    def _unproved(self, outcomes: Sequence[tuple[Submission, Outcome]]) -> set[str]:
+        """The calls whose proofs prove another one: of these outcomes, or one that lists prove by the ledger."""
+        proofs: dict[str, set[str]] = {}
+        sizes: Counter[str] = Counter()
+        claims: dict[tuple[str, str], None] = {}
+        for submission, outcome in outcomes:
+            sizes[outcome.call_id] += 1
+            for proof in outcome.proofs(submission.kind) if outcome.state.is_final else ():
+                proofs.setdefault(proof, set()).add(outcome.call_id)
+                claims[proof, outcome.call_id] = None
+        # Nobody can tell which of two calls at a time an id is of.
+        unproved = {call for calls in proofs.values() if len(calls) > 1 for call in calls}
+        of_lists = [(proof, call) for proof, call in claims if sizes[call] > 1 and call not in unproved]
+        blocked = self._write_bundles([[self._proof(proof, call)] for proof, call in of_lists])
+        return unproved | {call for (_, call), block in zip(of_lists, blocked, strict=True) if block}
+
+    def _settlements(self, outcomes: Sequence[tuple[Submission, Outcome]], owner: str) -> list[list[dict[str, Any]]]:
+        """For each outcome what writes it down: an Update of its row and, where it is a call alone, of its proofs."""
         settle = {}
         for state in {outcome.state for _, outcome in outcomes}:
             late = " OR #state = :unknown" if state is State.ACCEPTED else ""
             values = {":me": owner, ":sending": State.SENDING, **({":unknown": State.UNKNOWN} if late else {})}
             settle[state] = self._change(state, f"#owner = :me AND (#state = :sending{late})", values)
-        blocking = self._write(
-            [settle[outcome.state](submission, **self._end(submission, outcome)) for submission, outcome in outcomes]
-        )
-        return [
-            submission
-            for (submission, outcome), row in zip(outcomes, blocking, strict=True)
-            # A row in the way that says what we wanted to write is our own write, whose answer was lost.
-            if row is not None and not (row.owner == owner and row.state is outcome.state)
-        ]
+        sizes = Counter(outcome.call_id for _, outcome in outcomes)
+        bundles = []
+        for submission, outcome in outcomes:
+            update = settle[outcome.state](submission, **self._end(submission, outcome))
+            alone = outcome.state.is_final and sizes[outcome.call_id] == 1
+            proofs = outcome.proofs(submission.kind) if alone else ()
+            bundles.append([update, *(self._proof(proof, outcome.call_id) for proof in proofs)])
+        return bundles
+
+    def claim_proofs(self, kind: Kind, outcome: Outcome, call_id: str) -> bool:
+        """Have Kiva's ids in an outcome prove this call from now on. False when one of them proves another call."""
+        updates = [self._proof(proof, call_id, or_a_part=True) for proof in outcome.proofs(kind)]
+        return not any(self._write_bundles([updates])) if updates else True
+
+    def _proof(self, proof: str, call_id: str, *, or_a_part: bool = False) -> dict[str, Any]:
+        """The Update by which an id of Kiva's proves a call, and none other ever.
+
+        `or_a_part` takes also what a part of this call has claimed: the call ended before it could say so.
+        """
+        values = {":call_id": call_id, ":expires_at": self._end_of_keeping()}
+        part = " OR begins_with(call_id, :part)" if or_a_part else ""
+        return {
+            "TableName": self._table,
+            "Key": {"pk": {"S": f"{self._scope}#proof#{proof}"}},
+            "UpdateExpression": "SET call_id = :call_id, expires_at = :expires_at",
+            "ConditionExpression": f"attribute_not_exists(pk) OR call_id = :call_id{part}",
+            "ExpressionAttributeValues": {
+                name: typed(value) for name, value in (values | ({":part": f"{call_id}."} if part else {})).items()
+            },
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
 
     def expire_claim(self, row: Row) -> Row:
         """Turn a claim whose lease ran out into UNKNOWN, unless its owner was quicker; gives the row as it is now."""
@@ -282,35 +363,52 @@ class Ledger:
 
     def resolve(
         self,
-        rows: Sequence[Row],
-        outcome: Outcome,
+        outcomes: Sequence[tuple[Row, Outcome]],
         *,
         decision: Mapping[str, str] | None = None,
         claimed_until: float | None = None,
     ) -> list[bool]:
-        """Give UNKNOWN rows an outcome, found by reading or decided. Tells for each whether it was still to be had.
+        """Give UNKNOWN rows outcomes, found by reading or decided. Tells for each whether it was still to be had.
 
         Args:
-            rows: As they were read; one that was claimed anew meanwhile is left alone.
-            outcome: ACCEPTED, ABANDONED, or RETRY to send it again.
+            outcomes: Rows as they were read, and what becomes of each: ACCEPTED, REJECTED, ABANDONED, or RETRY to send
+                it again. A row that was claimed anew meanwhile is left alone.
             decision: What is to be remembered of who decided, when and why.
             claimed_until: Epoch seconds; a row whose lease ends later is left alone.
         """
-        mark: dict[str, Any] = {} if outcome.state.is_final else {"requeue": True}
         condition = "#state = :unknown AND fingerprint = :fingerprint AND attempts = :attempts"
         values: dict[str, Any] = {":unknown": State.UNKNOWN}
         if claimed_until is not None:
             condition += " AND lease_until <= :claimed_until"
             values[":claimed_until"] = int(claimed_until)
-        resolve = self._change(outcome.state, condition, values)
+        resolve = {state: self._change(state, condition, values) for state in {it.state for _, it in outcomes}}
         blocking = self._write(
             [
-                resolve(
+                resolve[outcome.state](
                     row,
                     values={":fingerprint": row.fingerprint, ":attempts": row.attempts},
                     append={"decisions": dict(decision)} if decision else None,
                     **self._end(row, outcome),
-                    **mark,
+                    **({} if outcome.state.is_final else {"requeue": True}),
+                )
+                for row, outcome in outcomes
+            ]
+        )
+        return [row is None for row in blocking]
+
+    def reopen(self, rows: Sequence[Row], decision: Mapping[str, str]) -> list[bool]:
+        """Let the content of REJECTED rows be sent once more, with its event. Tells for each whether it was done.
+
+        `decision` is what is to be remembered of who decided, when and why.
+        """
+        reopen = self._change(State.REJECTED, "#state = :state AND fingerprint = :fingerprint AND attempts = :attempts")
+        blocking = self._write(
+            [
+                reopen(
+                    row,
+                    values={":fingerprint": row.fingerprint, ":attempts": row.attempts},
+                    append={"decisions": dict(decision)},
+                    reopened=True,
                 )
                 for row in rows
             ]
@@ -544,27 +642,33 @@ class Ledger:
 
     def _write(self, updates: Sequence[dict[str, Any]]) -> list[Row | None]:
         """Apply each update whose condition holds. Gives None for an applied one, else the row that is in the way."""
-        transactions = list(batched(updates, TRANSACTION_SIZE))
+        return [block.row if block else None for block in self._write_bundles([[update] for update in updates])]
+
+    def _write_bundles(self, bundles: Sequence[list[dict[str, Any]]]) -> list["_Block | None"]:
+        """Apply each bundle of updates whole, if all its conditions hold. Gives what blocks each of the others."""
+        transactions = list(_batched(bundles))
         if len(transactions) == 1:
             return self._write_some(transactions[0])
         # All of them end before anybody hears of an error: what is still under way cannot be read back.
         running = [self._threads.submit(self._write_some, some) for some in transactions]
         wait(running)
-        return [row for each in running for row in each.result()]
+        return [block for each in running for block in each.result()]
 
-    def _write_some(self, updates: Sequence[dict[str, Any]]) -> list[Row | None]:
-        """As `_write`, in one transaction. It is all or nothing: what blocks is taken out, and the rest goes again."""
-        blocked: dict[int, Row] = {}
-        waiting = list(range(len(updates)))
+    def _write_some(self, bundles: Sequence[list[dict[str, Any]]]) -> list["_Block | None"]:
+        """As `_write_bundles`, in one transaction. All or nothing: what blocks is taken out, the others go again."""
+        blocked: dict[int, _Block] = {}
+        waiting = list(range(len(bundles)))
         conflicts = 0
         while waiting:
-            reasons = self._transact([updates[index] for index in waiting])
+            reasons = self._transact([update for index in waiting for update in bundles[index]])
             if reasons is None:
                 break
+            left = iter(reasons)
             rest = []
-            for index, reason in zip(waiting, reasons, strict=True):
-                if reason["Code"] == "ConditionalCheckFailed":
-                    blocked[index] = _row(plain(reason["Item"])) if reason.get("Item") else _absent(updates[index])
+            for index in waiting:
+                of_bundle = list(islice(left, len(bundles[index])))
+                if block := _block(bundles[index], of_bundle):
+                    blocked[index] = block
                 else:
                     rest.append(index)
             if len(rest) == len(waiting):  # another transaction touches the same rows, or DynamoDB is throttling
@@ -573,7 +677,7 @@ class Ledger:
                     raise TimeoutError(f"DynamoDB cancels a transaction again and again: {reasons[0]['Code']}")
                 self._sleep(BACKOFF_SECONDS * 2**conflicts)
             waiting = rest
-        return [blocked.get(index) for index in range(len(updates))]
+        return [blocked.get(index) for index in range(len(bundles))]
 
     def _transact(self, updates: list[dict[str, Any]]) -> list[Any] | None:
         """None when all were applied, else why not, for each. botocore's idempotency token makes its retries safe."""
@@ -583,6 +687,47 @@ class Ledger:
         except client.exceptions.TransactionCanceledException as error:
             return list(error.response["CancellationReasons"])
         return None
+
+
+# --- updates that go together -----------------------------------------------------------------------------------------
+
+
+class _Block(Struct, frozen=True):
+    """What blocks a bundle: the number of the first action whose condition fails, and the item that is there."""
+
+    action: int
+    item: Mapping[str, Any]
+
+    @property
+    def row(self) -> Row:
+        return _row(plain(self.item))
+
+
+def _block(bundle: Sequence[dict[str, Any]], reasons: Sequence[Mapping[str, Any]]) -> _Block | None:
+    for action, (update, reason) in enumerate(zip(bundle, reasons, strict=True)):
+        if reason["Code"] == "ConditionalCheckFailed":
+            return _Block(action, reason.get("Item") or _absent(update))
+    return None
+
+
+def _batched(bundles: Iterable[list[dict[str, Any]]]) -> Iterator[list[list[dict[str, Any]]]]:
+    """As many bundles at a time as fit into a transaction."""
+    some: list[list[dict[str, Any]]] = []
+    size = 0
+    for bundle in bundles:
+        if size + len(bundle) > TRANSACTION_SIZE:
+            yield some
+            some, size = [], 0
+        some.append(bundle)
+        size += len(bundle)
+    if some:
+        yield some
+
+
+def _unproved_outcome(outcome: Outcome) -> Outcome:
+    """What an outcome is worth whose proof proves another call."""
+    reason = "Kiva's answer names what another call has made already, so it proves nothing"
+    return replace(outcome, state=State.UNKNOWN, reason=reason)
 
 
 # --- items and rows -------------------------------------------------------------------------------------------------
@@ -669,7 +814,7 @@ def _row(item: Mapping[str, Any]) -> Row:
             state=State(stored["state"]),
             reason=stored.get("reason", ""),
             kiva=stored.get("kiva", {}),
-            problem=stored.get("problem"),
+            problems=tuple(stored.get("problems", ())),
             http_status=int(status) if status else None,
             call_id=stored.get("call_id", ""),
         )
@@ -688,6 +833,7 @@ def _row(item: Mapping[str, Any]) -> Row:
         outcome=outcome,
         payload=item.get("payload", ""),
         requeue=item.get("requeue", False),
+        reopened=item.get("reopened", False),
         decisions=tuple(item.get("decisions", ())),
         spent=frozenset(item.get("spent", ())),
         warnings=tuple(item.get("warnings", ())),

@@ -464,6 +464,14 @@ def _unique(path: str, field: str, keys: list[str], rule: str = "is twice in thi
         seen.add(key)
 
 
+def proves_nothing(kiva_reference: str) -> bool:
+    """Whether what stands in the place of Kiva's id is none: nothing but zeros, a nil UUID, a program's word for it."""
+    return kiva_reference.casefold() in _NO_IDS or not kiva_reference.strip("0-")
+
+
+_NO_IDS = frozenset({"", "undefined", "null", "none", "nil", "nan", "unknown", "true", "false", "n-a", "na"})
+
+
 def _segment(text: str) -> str:
     """An id as part of a reference: what a URL path would need to escape becomes `~` and two hex digits a byte.
 

@@ -306,8 +306,14 @@ _SUBMISSION: dict[str, Any] = {
             "type": "object",
             "description": "Kiva's references: loan_draft_uuid, archive_id, confirm_url, upload_id, kiva_id, loan_uuid",
         },
-        "problem": {"type": "object", "description": "Kiva's finding on this row: severity, code, details"},
+        "problems": {
+            "type": "array",
+            "items": {"type": "object"},
+            "description": "What Kiva found, the worst first: severity, code, details; and the loan_id that it names,"
+            " where that is not simply this one",
+        },
         "reason": _TEXT,
+        "reopened": {"type": "boolean", "description": "Refused, and to be sent once more with its event"},
         "period": {"type": "string", "description": "The reporting month of a repayment"},
         "warnings": {"type": "array", "items": _TEXT},
         "http_status": {"type": "integer"},
@@ -385,6 +391,7 @@ _WAITING: dict[str, Any] = {
                     "decidable_at": {**_TIME, "description": "Decisions before this time are refused"},
                     "look_in": {"type": "string", "description": "Where in PA2 a person sees whether Kiva has it"},
                     "look_for": _TEXT,
+                    "kiva_reference": {"type": "string", "description": "Kiva's id of it, where an answer told it"},
                     "rows": {"type": "integer", "description": "How many submissions; one is listed at least"},
                     "submissions": _LIST_OF_SUBMISSIONS,
                 },

@@ -53,11 +53,15 @@ Record = Mapping[str, Any]
 
 
 class Problem(Struct, frozen=True):
-    """Kiva's finding on one row of an upload, in its words, with `•••` for what may be of the message itself."""
+    """Something that Kiva found, in its words, with `•••` for what may be of the message itself.
+
+    `loan_id` is the loan that Kiva names, where it is not simply that of the submission.
+    """
 
     severity: str
     code: str
     details: str
+    loan_id: str | UnsetType = UNSET
 
 
 class Settled(Struct, frozen=True, kw_only=True):
@@ -86,7 +90,7 @@ class Settled(Struct, frozen=True, kw_only=True):
         ),
     ]
     reason: Annotated[str, Meta(description="Why it is not, or by whom it was, accepted; masked.")] | UnsetType = UNSET
-    problem: Problem | UnsetType = UNSET
+    problems: Annotated[list[Problem], Meta(description="What Kiva found, the worst first.")] | UnsetType = UNSET
     warnings: Annotated[list[str], Meta(description="What PA2 will want mended, though Kiva took it.")] | UnsetType = (
         UNSET
     )
@@ -128,7 +132,7 @@ def settled(record: Record, settings: Settings) -> Settled | None:
         "previous_state": before.state if before else UNSET,
         "kiva": facts.get("kiva", {}),
         "reason": facts.get("reason", UNSET),
-        "problem": facts.get("problem", UNSET),
+        "problems": facts.get("problems", UNSET),
         "warnings": list(row.warnings) or UNSET,
         "decision": _decision(before, row),
         "attempts": row.attempts,

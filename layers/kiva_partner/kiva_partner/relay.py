@@ -6,9 +6,10 @@ written down instead, and kept, so that it can be sent again should somebody dec
 """
 
 import logging
+import re
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import replace
@@ -19,8 +20,9 @@ from typing import Any
 from msgspec import Struct
 
 from .breaker import FIRST_PAUSE, Breaker
-from .client import RECORD_SECONDS, KivaClient, KivaSession, Problem, Remaining
+from .client import CONTENT_STATUSES, RECORD_SECONDS, KivaClient, KivaSession, Remaining, Taken
 from .errors import InvalidMessage, Misconfigured, NotSent, OutcomeUnknown, Rejected, Violation, where
+from .findings import Finding, Weight
 from .ledger import ClaimResult, Ledger, Outcome, Row, State
 from .masking import masked
 from .messages import Kind, Photo, Submission
@@ -35,8 +37,11 @@ CLAIMED_TOGETHER = 50
 
 FIRST_SETTLE_PAUSE = 0.25
 
-HALVING_STATUSES = frozenset({400, 413, 422})
-"""Refusals that may be about one row of a list. The others are about the call itself, whatever it holds."""
+REFUSED_ALIKE = 8
+"""Rows of a list that Kiva refuses one by one, all for the same reason, before it is clear that it takes none."""
+
+MOST_PROBLEMS = 10
+"""Of a submission that are kept, the worst first; what Kiva says of all of a call's rows stands with each of them."""
 
 _log = logging.getLogger(__name__)
 
@@ -192,11 +197,10 @@ class Relay:
         ]
         ours, others = self._claim(candidates, owner, wave.remaining)
         outcomes, stop = self._post_in_rounds(kind, ours, contents, wave, trial=trial)
-        unwritten = self._settle(outcomes, owner, wave.remaining)
+        written = self._settle(outcomes, owner, wave.remaining)
         results |= {each.submission.reference: each for each in others}
-        for submission, outcome in outcomes:
-            lost = submission.reference in unwritten
-            results[submission.reference] = _after_sending(submission, outcome, lost=lost)
+        for (submission, outcome), stands in zip(outcomes, written, strict=True):
+            results[submission.reference] = _after_sending(submission, stands or outcome, lost=stands is None)
         self._keep(results, contents, wave.threads)
         return results, bool(ours), stop
 
@@ -247,20 +251,20 @@ class Relay:
                     others.append(_not_ours(submission, claim, row))
         return [call for call in ours if call.submissions], others
 
-    def _settle(self, outcomes: Outcomes, owner: str, remaining: Remaining) -> set[str]:
-        """Write outcomes down, trying until the time is over. Gives the references of those that are not written."""
+    def _settle(self, outcomes: Outcomes, owner: str, remaining: Remaining) -> Sequence[Outcome | None]:
+        """Write outcomes down, trying until the time is over. Gives what was written for each, None for nothing."""
         pause = FIRST_SETTLE_PAUSE
         while outcomes:
             try:
-                return {each.reference for each in self._ledger.settle(outcomes, owner)}
+                return self._ledger.settle(outcomes, owner)
             except Exception as error:  # noqa: BLE001 Kiva's proof is lost if it is lost here, whatever the reason
                 if pause == FIRST_SETTLE_PAUSE:
                     _log_proof(outcomes, error)
                 if remaining() < pause + RECORD_SECONDS:
-                    return {each.reference for each, _ in outcomes}
+                    return [None] * len(outcomes)
                 self._sleep(pause)
                 pause *= 2
-        return set()
+        return []
 
     def _keep(
         self, results: dict[str, Result], contents: Mapping[str, Mapping[str, Any]], threads: ThreadPoolExecutor
@@ -339,18 +343,20 @@ def _reason_to_stop(outcomes: Collection[Outcome]) -> NotSent | None:
     """What nobody of this round got through, the next one would not get through either."""
     if any(outcome.misconfigured for outcome in outcomes):
         return NotSent("Kiva refuses us as we are configured")
-    if all(outcome.state is State.RETRY for outcome in outcomes):
+    states = {outcome.state for outcome in outcomes}
+    if State.ACCEPTED not in states and any(outcome.reason == _TAKES_NONE for outcome in outcomes):
+        return NotSent(_TAKES_NONE)
+    if states <= {State.RETRY}:
         return NotSent("Kiva takes nothing at the moment", retry_after=max(it.retry_after or 0 for it in outcomes))
     return None
 
 
 def _answers(outcomes: Outcomes) -> list[bool]:
     """For the breaker, for each call: an answer, or a doubt. What was not processed is neither."""
-    calls = {
-        outcome.call_id: outcome.state is not State.UNKNOWN
-        for _, outcome in outcomes
-        if outcome.state is not State.RETRY
-    }
+    calls: dict[str, bool] = {}
+    for _, outcome in outcomes:
+        if outcome.state is not State.RETRY:
+            calls[outcome.call_id] = calls.get(outcome.call_id, False) or outcome.state is not State.UNKNOWN
     return list(calls.values())
 
 
@@ -409,69 +415,124 @@ def _after_sending(submission: Submission, outcome: Outcome, *, lost: bool) -> R
 
 
 def _post_all(call: _Call, contents: Mapping[str, Mapping[str, Any]], kiva: KivaSession) -> Outcomes:
-    """One call, and where Kiva refuses a list: its halves, until the bad row stands alone. Nothing was created then."""
-    submissions = call.submissions
-    try:
-        outcomes = _post(kiva, submissions, [contents[each.reference] for each in submissions], call.id)
-    except Exception as error:  # noqa: BLE001 whatever it is, it came after the claim and has to be written down
-        if isinstance(error, Rejected) and error.status in HALVING_STATUSES and len(submissions) > 1:
-            middle = len(submissions) // 2
-            halves = (submissions[:middle], submissions[middle:])
-            return [each for half in halves for each in _post_all(_Call(_new_id(), half), contents, kiva)]
-        outcomes = [_outcome_of(error, submissions, call.id)] * len(submissions)
-    return list(zip(submissions, outcomes, strict=True))
+    """One call, and where Kiva refuses a list: its halves, until the bad row stands alone. Nothing was created then.
+
+    It ends early where the halves cannot help: nothing gets through any more, or Kiva takes none of the rows, each
+    for the same reason. The rest is sent later.
+    """
+    outcomes: Outcomes = []
+    refused_alone: Counter[str] = Counter()
+    stop: Outcome | None = None
+    left, parts = [call], 0
+    while left:
+        part = left.pop()
+        if stop:
+            outcomes += [(each, replace(stop, call_id=part.id)) for each in part.submissions]
+            continue
+        try:
+            some = _post(kiva, part, [contents[each.reference] for each in part.submissions])
+        except Exception as error:  # noqa: BLE001 whatever it is, it came after the claim and has to be written down
+            if isinstance(error, Rejected) and error.status in CONTENT_STATUSES:
+                if halves := _halves(part):
+                    # What they are called tells which call was planned, should this one not come to its end.
+                    left += [_Call(f"{call.id}.{parts + number}", half) for number, half in halves]
+                    parts += len(halves)
+                    continue
+                refused_alone[_cause(error, part.submissions[0])] += 1
+            some = [_outcome_of(error, part)] * len(part.submissions)
+            if some[0].state is State.RETRY:
+                stop = some[0]
+        outcomes += zip(part.submissions, some, strict=True)
+        none_taken = all(outcome.state is not State.ACCEPTED for _, outcome in outcomes)
+        if none_taken and max(refused_alone.values(), default=0) >= REFUSED_ALIKE:
+            stop = Outcome(State.RETRY, _TAKES_NONE)
+    return outcomes
 
 
-def _outcome_of(error: Exception, call: Sequence[Submission], call_id: str) -> Outcome:
+_TAKES_NONE = (
+    f"Kiva refused {REFUSED_ALIKE} submissions of this list one by one for the same reason and took none; the rest is"
+    " sent later"
+)
+
+
+def _halves(call: _Call) -> list[tuple[int, list[Submission]]]:
+    """Numbered, the first one last, which is taken first; empty when there is nothing to halve."""
+    if len(call.submissions) == 1:
+        return []
+    middle = len(call.submissions) // 2
+    return [(2, call.submissions[middle:]), (1, call.submissions[:middle])]
+
+
+def _cause(refusal: Rejected, submission: Submission) -> str:
+    """What a refusal says, whichever row it is about."""
+    said = refusal.text
+    for own in (submission.loan_id, submission.client_id, str(submission.content.get("client_id", ""))):
+        said = said.replace(own, "") if own else said
+    return f"{refusal.status} {re.sub(r'[0-9]+', '0', said)}"
+
+
+def _outcome_of(error: Exception, call: _Call) -> Outcome:
     """What an error says about the submissions of a call."""
     match error:
         case Rejected():
-            reason = f"{error}: {masked(error.text, (each.content for each in call))}" if error.text else str(error)
-            return Outcome(State.REJECTED, reason, http_status=error.status, call_id=call_id)
+            reason = _with_words(error, call)
+            return Outcome(State.REJECTED, reason, http_status=error.status, call_id=call.id)
         case NotSent():
             seconds = error.retry_after
-            return Outcome(State.RETRY, str(error), http_status=error.status, call_id=call_id, retry_after=seconds)
+            return Outcome(State.RETRY, str(error), http_status=error.status, call_id=call.id, retry_after=seconds)
         case Misconfigured():
             _log.error("Kiva cannot be used as this is configured: %s", error)
-            return Outcome(State.RETRY, str(error), call_id=call_id, misconfigured=True)
+            return Outcome(State.RETRY, str(error), call_id=call.id, misconfigured=True)
         case OutcomeUnknown():
-            return Outcome(State.UNKNOWN, str(error), http_status=error.status, call_id=call_id)
+            reason = _with_words(error, call)
+            return Outcome(State.UNKNOWN, reason, http_status=error.status, call_id=call.id)
     # A fault of ours: bytes may have left, so this too is a doubt and never a retry.
     _log.error("unexpected error while sending: %s", where(error))
-    return Outcome(State.UNKNOWN, f"unexpected {type(error).__name__} while sending", call_id=call_id)
+    return Outcome(State.UNKNOWN, f"unexpected {type(error).__name__} while sending", call_id=call.id)
 
 
-def _post(
-    kiva: KivaSession, call: Sequence[Submission], contents: list[Mapping[str, Any]], call_id: str
-) -> list[Outcome]:
-    match call[0].kind:
+def _with_words(error: Rejected | OutcomeUnknown, call: _Call) -> str:
+    """What happened, and what Kiva says of it."""
+    return f"{error}: {masked(error.text, (it.content for it in call.submissions))}" if error.text else str(error)
+
+
+def _post(kiva: KivaSession, call: _Call, contents: list[Mapping[str, Any]]) -> list[Outcome]:
+    match call.submissions[0].kind:
         case Kind.LOAN_DRAFT:
-            draft = kiva.post_loan_draft(contents[0])
-            return [Outcome(State.ACCEPTED, kiva={"loan_draft_uuid": draft.loan_draft_uuid}, call_id=call_id)]
+            taken = kiva.post_loan_draft(contents[0])
         case Kind.JOURNAL_UPDATE:
-            journals = kiva.post_journals(contents)
-            archive = {"archive_id": journals.archive_id}
-            if journals.confirm_url:
-                archive["confirm_url"] = journals.confirm_url
-            return [Outcome(State.ACCEPTED, kiva=archive, call_id=call_id)] * len(call)
+            taken = kiva.post_journals(contents)
         case Kind.REPAYMENT:
-            upload = kiva.post_repayments(contents)
-            problems = {problem.loan_id: problem for problem in sorted(upload.problems, key=_errors_last)}
-            return [_repayment_outcome(upload.upload_id, problems.get(each.loan_id), each, call_id) for each in call]
+            taken = kiva.post_repayments(contents)
+    return _outcomes_of(taken, call)
 
 
-def _errors_last(problem: Problem) -> bool:
-    """Where a row has several problems, an error outweighs a warning."""
-    return problem.severity == "error"
+def _outcomes_of(taken: Taken, call: _Call) -> list[Outcome]:
+    """A yes to the call is no yes to every row: one that Kiva finds an error in was not taken."""
+    found = taken.findings
+    of_call = [_problem(each, [it.content for it in call.submissions]) for each in found.of_call[:MOST_PROBLEMS]]
+    outcomes = []
+    for submission, kiva, own in zip(call.submissions, taken.kiva, found.of_rows, strict=True):
+        worst_first = sorted(own, key=lambda each: -each.weight)[:MOST_PROBLEMS]
+        problems = (*(_problem(each, [submission.content], submission) for each in worst_first), *of_call)
+        weight = worst_first[0].weight if worst_first else Weight.MILD
+        state, reason = _OF_ROWS[weight]
+        if found.doubt:
+            state, reason = State.UNKNOWN, f"Kiva made it, but nobody can tell what it holds: {found.doubt}"
+        outcomes.append(Outcome(state, reason, kiva, problems[:MOST_PROBLEMS], call_id=call.id))
+    return outcomes
 
 
-def _repayment_outcome(upload_id: str, problem: Problem | None, submission: Submission, call_id: str) -> Outcome:
-    """A 200 does not mean that every row was taken: an `error` row was not, a `warning` row was."""
-    kiva = {"upload_id": upload_id}
-    if problem is None:
-        return Outcome(State.ACCEPTED, kiva=kiva, call_id=call_id)
-    wording = {"severity": problem.severity, "code": problem.code, "details": problem.details}
-    shown = {name: masked(text, [submission.content]) for name, text in wording.items()}
-    if problem.severity == "error":
-        return Outcome(State.REJECTED, "Kiva took the upload but refused this row", kiva, shown, call_id=call_id)
-    return Outcome(State.ACCEPTED, "", kiva, shown, call_id=call_id)
+_OF_ROWS = {
+    Weight.MILD: (State.ACCEPTED, ""),
+    Weight.UNCLEAR: (State.UNKNOWN, "Kiva took the upload, and nobody can tell whether it took this row"),
+    Weight.GRAVE: (State.REJECTED, "Kiva took the upload but refused this row"),
+}
+
+
+def _problem(finding: Finding, contents: list[Mapping[str, Any]], of: Submission | None = None) -> dict[str, str]:
+    """A finding as it may be shown; with the loan's id where it is not simply that of the submission `of`."""
+    words = {"severity": finding.severity, "code": finding.code, "details": finding.details}
+    if finding.loan_id and not (of and finding.loan_id == of.loan_id):
+        words["loan_id"] = finding.loan_id
+    return {name: masked(text, contents) for name, text in words.items()}

@@ -116,6 +116,8 @@ LOOK_IN: dict[Kind, tuple[str, str]] = {
 }
 """Where in PA2 a person sees whether Kiva has it, and what to look for."""
 
+_THINGS = {Kind.LOAN_DRAFT: "the draft", Kind.JOURNAL_UPDATE: "archive", Kind.REPAYMENT: "upload"}
+
 MOST_LOAN_IDS = 20
 """Of an archive that are shown: enough to recognise it."""
 
@@ -153,6 +155,9 @@ class _Room:
 
 def _show_call(call: Call, room: _Room) -> dict[str, Any]:
     where, what = LOOK_IN[call.kind]
+    known = next((it.outcome.kiva for it in call.rows if it.outcome and it.outcome.kiva), {})
+    if kiva_reference := known.get(KIVA_REFERENCE[call.kind]):
+        what = f"{_THINGS[call.kind]} {kiva_reference}"
     return {
         "kind": call.kind,
         "call_id": call.id,
@@ -160,6 +165,7 @@ def _show_call(call: Call, room: _Room) -> dict[str, Any]:
         "decidable_at": datetime.fromtimestamp(call.decidable_at, UTC).isoformat(timespec="seconds"),
         "look_in": where,
         "look_for": what,
+        **({"kiva_reference": kiva_reference} if kiva_reference else {}),
         "rows": len(call.rows),
         "submissions": room.take(call.rows, 1),
     }
@@ -189,7 +195,7 @@ def _show_archive(made: Made) -> dict[str, Any]:
 
 
 def _show_upload(made: Made, room: _Room) -> dict[str, Any]:
-    problems = [row for row in made.rows if row.outcome and row.outcome.problem]
+    problems = [row for row in made.rows if row.outcome and row.outcome.problems]
     return {
         "upload_id": made.kiva_reference,
         "accepted_at": made.accepted_at,
