@@ -428,6 +428,7 @@ def test_of_journals_the_rest_is_named_after_a_broken_quote_for_it_may_be_a_text
 def test_a_row_within_a_text_is_named_and_a_line_of_a_text_is_none(write, two_columns):
     head = "internal_loan_id,subject,body"
     swallowed = write("a.csv", f'{head}\nL-1,A visit,"We came\nL-2,A visit,5"\nL-3,B,y')
+    plain = write("c.csv", f'{head}\n00123,A visit,"We came\nHello, dear, friends\nthere"\n00124,B,y')
     text = write(
         "b.csv", f'{head}\nL-1,A visit,"We came, Mary and I\nto her, and she, she\nsold 7, or 8, mats"\nL-3,B,y'
     )
@@ -436,7 +437,7 @@ def test_a_row_within_a_text_is_named_and_a_line_of_a_text_is_none(write, two_co
     assert [row["internal_loan_id"] for row in rows_of(ready)] == ["L-3"]
     assert [(each.number, each.last) for each in bad] == [(2, 3)]
     assert "line 3 looks like a row within a text" in bad[0].rule
-    assert read([text], two_columns)[1] == []
+    assert read([text, plain], two_columns)[1] == []
 
 
 def test_long_texts_make_more_messages(write, two_columns):
@@ -635,9 +636,11 @@ def test_two_amounts_of_a_loan_are_refused_in_any_two_places(write, two_columns)
 def test_the_same_row_in_two_files_is_harmless_for_it_is_sent_once(write, two_columns):
     same = "loan_id,amount\nL-1,300\n"
 
-    ready, bad = read([write("one.csv", same), write("two.csv", same)], two_columns, period="2026-09")
+    listed = write("three.json", [report_of(("L-1", 300), ("L-2", 1)), report_of(("L-1", 300))])
 
-    assert len(ready) == 2
+    ready, bad = read([write("one.csv", same), write("two.csv", same), listed], two_columns, period="2026-09")
+
+    assert len(ready) == 4
     assert bad == []
 
 
@@ -672,10 +675,13 @@ def test_what_would_be_sent_twice_or_contradict_itself_is_refused(write, two_col
     ],
 )
 def test_what_may_both_be_true_goes(write, two_columns, two):
-    ready, bad = read([write("a.json", [report_of(("L-1", 1)), JOURNALS, two])], two_columns)
+    """Of two reports without a month nobody knows that they are of the same one."""
+    older = report_of(("L-1", 3), period=None, reference="august")
+
+    ready, bad = read([write("a.json", [report_of(("L-1", 1)), JOURNALS, older, two])], two_columns)
 
     assert bad == []
-    assert len(ready) == 3
+    assert len(ready) == 4
 
 
 # --- options and JSON -------------------------------------------------------------------------------------------------

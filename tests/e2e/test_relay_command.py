@@ -55,7 +55,7 @@ def test_a_report_is_submitted_and_followed_to_its_end_and_the_loan_is_missing_n
     loans = [row["loan_id"] for row in message["repayments"]]
     _, before, _ = relay("missing", "--period", "2026-08")
 
-    code, told, _ = relay("submit", "report.csv", "--period", "2026-08", "--wait")
+    code, told, _ = relay("submit", "report.csv", "--period", "2026-08", "--yes", "--wait")
 
     assert code == 1
     assert told["totals"] == {"ACCEPTED": 3, "REJECTED": 1}
