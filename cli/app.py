@@ -24,7 +24,7 @@ from cli.credentials import CannotStore, store
 from cli.decide import confirm, consequences, of_the_same_call
 from cli.files import WrongUse, far_off, read
 from cli.redrive import redrive as put_back
-from cli.relay_api import NoAnswer, Refused, RelayApi, every_loan, every_submission
+from cli.relay_api import NoAnswer, Refused, RelayApi, every_loan, every_submission, whole
 from cli.report import FINE, INTERRUPTED, PROBLEM, UNREACHABLE, WRONG, exit_code, mistakes, outcome
 from cli.stacks import NoSuchStack, stack_of, stages
 from cli.submit import FORBIDDEN, doubts, follow, rules_of, send, unused, upload
@@ -257,7 +257,7 @@ def _of_reference(api: RelayApi, reference: str, kind: Kind | None) -> list[dict
     found = []
     for each in [kind] if kind else Kind:
         try:
-            found.append(api.get("submissions", each, reference))
+            found.append(whole(api, api.get("submissions", each, reference)))
         except Refused as error:
             if error.status != _NOT_FOUND:
                 raise

@@ -229,7 +229,9 @@ def submission(desk: TheDesk, kind: str, reference: str) -> Response:
     """One submission with all that is known of it; or all those of one message."""
     told = desk.api.get("submissions", kind, reference)
     if "submissions" in told:
-        return desk.page("loan.html", loan_id="", message=told, submissions_found=told["submissions"], more=False)
+        return desk.page(
+            "loan.html", loan_id="", message=told, submissions_found=told["submissions"], more="cursor" in told
+        )
     return desk.page("submission.html", row=told)
 
 

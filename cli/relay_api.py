@@ -102,6 +102,14 @@ def every_submission(api: RelayApi, **query: str | int) -> Iterator[dict[str, An
             return
 
 
+def whole(api: RelayApi, answer: Any) -> Any:
+    """What the relay says of a message, with all of its submissions: many come in pages. Raises as `RelayApi.get`."""
+    while cursor := answer.get("cursor", ""):
+        page = api.get("submissions", answer["kind"], answer["reference"], cursor=cursor)
+        answer = {**page, "submissions": [*answer["submissions"], *page["submissions"]]}
+    return answer
+
+
 def every_loan(api: RelayApi, offset: int = 0, **query: str) -> Iterator[dict[str, Any]]:
     """Kiva's loans, page by page. Rows may shift between pages meanwhile, so each comes once. Raises as `get`."""
     seen: set[str] = set()

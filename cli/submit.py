@@ -8,7 +8,7 @@ from datetime import date
 from typing import Any, Final
 
 from cli.files import Ready, WrongUse, far_off
-from cli.relay_api import NoAnswer, Refused, RelayApi
+from cli.relay_api import NoAnswer, Refused, RelayApi, whole
 from cli.show import Submission
 from cli.stacks import StackOfStage
 from kiva_partner.ledger import State
@@ -115,7 +115,7 @@ def _send(api: RelayApi, message: Ready, sleep: Callable[[float], None]) -> Sent
     said = ""
     for pause in (*PAUSES, 0.0):
         try:
-            return Sent(message, api.post(ROUTES[message.kind], body=message.body).body)
+            return Sent(message, whole(api, api.post(ROUTES[message.kind], body=message.body).body))
         except NoAnswer as error:
             said = str(error)
         except Refused as error:
@@ -160,7 +160,7 @@ def follow(
 
 def _look(api: RelayApi, message: Sent) -> None:
     try:
-        message.answer = api.get("submissions", message.ready.kind, message.answer["reference"])
+        message.answer = whole(api, api.get("submissions", message.ready.kind, message.answer["reference"]))
     except Refused as error:
         if error.status in FORBIDDEN:
             raise

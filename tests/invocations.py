@@ -6,8 +6,12 @@ from functools import cache
 from template.cloudformation import of_type, read
 
 
-def batch(*bodies):
-    """Messages m0, m1, …, each delivered for the first time."""
+def batch(*bodies, attributes=None):
+    """Messages m0, m1, …, each delivered for the first time; `attributes` are those that SQS shows of each."""
+    shown = {
+        name: {"stringValue": each["StringValue"], "dataType": each["DataType"]}
+        for name, each in (attributes or {}).items()
+    }
     return {
         "Records": [
             {
@@ -15,6 +19,7 @@ def batch(*bodies):
                 "receiptHandle": f"handle-{number}",
                 "body": body,
                 "attributes": {"ApproximateReceiveCount": "1"},
+                "messageAttributes": shown,
             }
             for number, body in enumerate(bodies)
         ]

@@ -70,13 +70,13 @@ def _apologise(error: Exception) -> Response[str]:
 
 @router.get("/submissions/<kind>/<reference>")
 def submission(kind: str, reference: str) -> Response[str]:
-    """One submission; or, for a message of several that came through the API, all of them."""
+    """One submission; or all of those that came through the API in messages under this reference."""
     found, name = _kind(kind), unquote(reference)
     ledger = runtime.ledger()
     if row := ledger.read(found, name):
         return _ok({**api.show(row), **_versions(row)})
     if references := ledger.read_receipt(found, name):
-        return _ok(api.summary(found, name, ledger.read_all(found, references).values()))
+        return _ok(api.summary(found, name, ledger.read_all(found, references).values(), _query("cursor")))
     return _response(api.not_found("No submission of this kind has this reference"))
 
 

@@ -7,7 +7,7 @@ import requests
 import responses
 from botocore.credentials import Credentials
 
-from cli.relay_api import NoAnswer, Refused, RelayApi, every_loan, every_submission
+from cli.relay_api import NoAnswer, Refused, RelayApi, every_loan, every_submission, whole
 
 URL = "https://abc.execute-api.eu-west-1.amazonaws.com/v1"
 
@@ -109,3 +109,19 @@ def test_a_loan_that_shifts_between_two_pages_comes_once(aws, api):
         loans = [{"kiva_id": each} for each in page]
         aws.get(f"{URL}/loans?offset={offset}&limit=300", body=json.dumps({"total_records": 4, "loans": loans}))
     assert [each["kiva_id"] for each in every_loan(api)] == ["1", "2", "3"]
+
+
+def test_a_message_that_comes_in_pages_is_read_whole(aws, api):
+    first = {
+        "kind": "repayment",
+        "reference": "R7",
+        "states": {"ACCEPTED": 3},
+        "submissions": [1, 2],
+        "more": 1,
+        "cursor": "R7:b",
+    }
+    last = {**first, "submissions": [3]}
+    del last["cursor"], last["more"]
+    aws.get(f"{URL}/submissions/repayment/R7?cursor=R7%3Ab", json=last)
+    assert whole(api, first) == {**last, "submissions": [1, 2, 3]}
+    assert whole(api, last) == last

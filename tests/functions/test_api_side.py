@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import json
+from copy import replace
 from urllib.parse import urljoin
 
 import boto3
@@ -12,7 +13,9 @@ from handlers import Function
 from images import data_uri, png
 from invocations import request, routes
 from kiva_partner import runtime
-from kiva_partner.messages import MAX_MESSAGE_BYTES, Kind
+from kiva_partner.api import Answer, summary
+from kiva_partner.ledger import Outcome, Row, State
+from kiva_partner.messages import MAX_MESSAGE_BYTES, Kind, parse
 
 PNG = png()
 
@@ -142,6 +145,174 @@ def test_a_list_has_a_location_for_all_of_it(reports, deployed, waiting, console
     _, found = console(at(headers))
     assert found["states"] == {"ACCEPTED": 3}
     assert [each["reference"] for each in found["submissions"]] == ["R7:L-0", "R7:L-1", "R7:L-2"]
+
+
+def report(*loans, reference="R7"):
+    return {"reference": reference, "repayments": [{"loan_id": it, "client_id": "C", "amount": 1} for it in loans]}
+
+
+def fail(*_, **__):
+    raise RuntimeError("canary")
+
+
+@pytest.fixture
+def deliver(waiting):
+    """Has the queue deliver what it holds, to a function; gives the ids of what is to come again."""
+
+    def now(function):
+        (queued,) = waiting()
+        return function.batch(queued["Body"], attributes=queued["MessageAttributes"])
+
+    return now
+
+
+@pytest.mark.parametrize("way", ["api", "queue"])
+def test_messages_under_one_reference_are_all_found_under_it(reports, deployed, console, deliver, way):
+    prefer = {"Prefer": "wait"} if way == "api" else {}
+    for loans in (("L-1", "L-2"), ("L-3",), ("L-4", "L-5"), ("L-1", "L-2")):
+        assert reports.post(report(*loans), **prefer)[0] in (200, 202)
+    if way == "queue":
+        sqs = boto3.client("sqs")
+        for queued in sqs.receive_message(QueueUrl=runtime.settings().queue_url, MaxNumberOfMessages=10)["Messages"]:
+            reports.batch(queued["Body"])
+    _, found = console("/submissions/repayment/R7")
+    assert found["states"] == {"ACCEPTED": 5}
+    assert sorted(each["loan_id"] for each in found["submissions"]) == [f"L-{number}" for number in range(1, 6)]
+
+
+BROKEN = ["enqueue", "write_receipt", "read_all after", "all after"]
+
+
+@pytest.mark.parametrize("what", BROKEN)
+@pytest.mark.parametrize("loans", [("L-1",), ("L-1", "L-2", "L-3")], ids=len)
+def test_once_it_is_queued_nothing_is_denied_and_what_is_missing_is_made_up_for(
+    reports, deployed, console, deliver, monkeypatch, what, loans, capsys
+):
+    ledger = runtime.ledger()
+    with monkeypatch.context() as broken:
+        names = {"read_all after": ["read_all"], "all after": ["enqueue", "write_receipt", "read_all"]}.get(
+            what, [what]
+        )
+        sqs = runtime.aws("sqs")()
+        send = sqs.send_message
+
+        def then_break(**call):
+            answer = send(**call)
+            for name in names:
+                broken.setattr(ledger, name, fail)
+            return answer
+
+        broken.setattr(sqs, "send_message", then_break)
+        status, body, headers = reports.post(report(*loans))
+    assert (status, headers["Location"]) == (202, "submissions/repayment/" + ("R7" if len(loans) > 1 else "R7:L-1"))
+    shown = body.get("submissions", [body])
+    assert [(each["reference"], each["state"]) for each in shown] == [(f"R7:{loan}", "QUEUED") for loan in loans]
+    assert "unexpected RuntimeError" in capsys.readouterr().out
+    assert deliver(reports) == []
+    for path in ("/submissions/repayment/R7", at(headers)):
+        status, found = console(path)
+        assert status == 200
+        assert {each["state"] for each in found.get("submissions", [found])} == {"ACCEPTED"}
+        assert len(found.get("submissions", [found])) == len(loans)
+
+
+def test_while_kiva_is_down_what_could_not_be_noted_is_seen_to_wait(reports, deployed, console, deliver, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr(runtime.ledger(), "note", fail)
+        assert reports.post(report("L-1", "L-2"))[0] == 202
+    assert console("/submissions/repayment/R7")[0] == 404
+    deployed.mock.replace("POST", "https://auth.kiva.test/oauth/token", status=503)
+    assert deliver(reports) == ["m0"]
+    assert console("/submissions/repayment/R7")[1]["states"] == {"QUEUED": 2}
+
+
+def test_a_message_that_cannot_be_noted_is_submitted_and_comes_again(reports, deployed, console, monkeypatch, waiting):
+    with monkeypatch.context() as broken:
+        broken.setattr(runtime.ledger(), "write_receipt", fail)
+        reports.post(report("L-1", "L-2"))
+        (queued,) = waiting()
+        assert reports.batch(queued["Body"], attributes=queued["MessageAttributes"]) == ["m0"]
+        assert console("/submissions/repayment/R7:L-1")[1]["state"] == "ACCEPTED"
+    assert reports.batch(queued["Body"], attributes=queued["MessageAttributes"]) == []
+    assert console("/submissions/repayment/R7")[1]["states"] == {"ACCEPTED": 2}
+    assert len(deployed.sent) == 1
+
+
+def test_what_a_producer_puts_into_the_queue_is_noted_nowhere_else(reports, deployed, monkeypatch, console):
+    monkeypatch.setattr(runtime.ledger(), "has_noted", fail)
+    assert reports.batch(report("L-1", "L-2")) == []
+    assert console("/submissions/repayment/R7")[0] == 404
+
+
+def test_a_noted_message_is_not_noted_anew_when_it_is_delivered(reports, deployed, deliver, monkeypatch):
+    reports.post(report("L-1", "L-2"))
+    monkeypatch.setattr(runtime.ledger(), "note", fail)
+    assert deliver(reports) == []
+
+
+def test_who_waits_hears_the_outcome_though_no_receipt_can_be_written(reports, deployed, console, deliver, monkeypatch):
+    with monkeypatch.context() as broken:
+        for name in ("write_receipt", "read_all"):
+            real = getattr(runtime.ledger(), name)
+            broken.setattr(runtime.ledger(), name, lambda *given, real=real: fail() if deployed.sent else real(*given))
+        status, body, _ = reports.post(report("L-1", "L-2"), Prefer="wait")
+    assert (status, body["states"]) == (200, {"ACCEPTED": 2})
+    assert all(each["kiva"]["upload_id"] for each in body["submissions"])
+    assert console("/submissions/repayment/R7")[0] == 404
+    assert deliver(reports) == []
+    assert console("/submissions/repayment/R7")[1]["states"] == {"ACCEPTED": 2}
+    assert len(deployed.sent) == 1
+
+
+def test_a_list_that_came_by_queue_is_found_by_its_reference_once_it_is_posted(reports, deployed, console):
+    reports.batch(report("L-1", "L-2"))
+    assert reports.post(report("L-1", "L-2"))[0] == 200
+    assert console("/submissions/repayment/R7")[1]["states"] == {"ACCEPTED": 2}
+
+
+def test_the_longest_list_there_can_be_is_found_by_its_reference(reports, deployed, console):
+    rows = [
+        {"loan_id": "😀" * 62 + f"{n:02}", "client_id": "C", "amount": 1, "payment_id": "p" * 100} for n in range(90)
+    ]
+    rows += [{"loan_id": f"{n:032x}", "client_id": "C", "amount": 100, "payment_id": f"{n:036}"} for n in range(4900)]
+    message = parse(Kind.REPAYMENT, json.dumps({"reference": "r" * 100, "repayments": rows}), runtime.settings().rules)
+    runtime.ledger().write_receipt(message)
+    runtime.ledger().write_receipt(message)
+    found = runtime.ledger().read_receipt(Kind.REPAYMENT, "r" * 100)
+    assert found == [each.reference for each in message.submissions]
+
+
+def test_a_message_too_long_for_one_answer_is_read_page_by_page(reports, deployed, console, monkeypatch):
+    monkeypatch.setattr("kiva_partner.api.MAX_SHOWN_BYTES", 1500)
+    loans = [f"L-{number}" for number in range(7)]
+    _, first, _ = reports.post(report(*loans), Prefer="wait")
+    assert (first["states"], first["more"]) == ({"ACCEPTED": 7}, 7 - len(first["submissions"]))
+    assert console("/submissions/repayment/R7") == (200, first)
+    seen, body = first["submissions"], first
+    while "cursor" in body:
+        _, body = console("/submissions/repayment/R7", cursor=body["cursor"])
+        assert body["states"] == {"ACCEPTED": 7}
+        seen += body["submissions"]
+        assert body.get("more", 0) == 7 - len(seen)
+    assert [each["loan_id"] for each in seen] == loans
+
+
+@pytest.mark.parametrize("cursor", ["x", "R7:L-9", "R8:L-1", "é"])
+def test_a_cursor_of_another_message_is_refused(reports, deployed, console, cursor):
+    reports.post(report("L-1", "L-2"))
+    reports.post(report("L-1", "L-2", reference="R8"))
+    status, body = console("/submissions/repayment/R7", cursor=cursor)
+    assert (status, body["errors"][0]["field"]) == (400, "cursor")
+
+
+def test_whatever_rows_hold_an_answer_fits_what_lambda_takes(deployed):
+    outcome = Outcome(State.REJECTED, 'he said "no" ' * 40, {"upload_id": "90001"}, http_status=400)
+    row = Row(Kind.REPAYMENT, "r" * 970, '"😀' * 32, State.REJECTED, "f" * 64, "t" * 32, "t" * 32, outcome=outcome)
+    rows = [replace(row, reference=f"{number:0970}") for number in range(12_000)]
+    body = summary(Kind.REPAYMENT, "R7", rows)
+    assert len(body["submissions"]) > 1000
+    assert len(json.dumps(Answer(200, body, {}).as_proxy_result(), ensure_ascii=False).encode()) < 6_291_556
+    assert body["states"] == {"REJECTED": 12_000}
 
 
 # --- photos ---------------------------------------------------------------------------------------------------------

@@ -618,3 +618,47 @@ def test_reopening_frees_the_one_content_that_was_refused_last(ledger, rules, on
     ledger.reopen([ledger.read(one.kind, one.reference)], DECISION)
     assert claim(ledger, one)[0] is ClaimResult.CONFLICT
     assert claim(ledger, other)[0] is ClaimResult.CLAIMED
+@pytest.mark.parametrize("loans", [("a", "b"), ("a",)], ids=len)
+def test_a_receipt_is_written_once_however_often_it_is_asked_for(ledger, table, rules, loans):
+    rows = [{"loan_id": loan, "client_id": "C", "amount": 1} for loan in loans]
+    message = parse(Kind.REPAYMENT, json.dumps({"reference": "R7", "repayments": rows}), rules)
+    assert not ledger.has_noted(message)
+    ledger.enqueue(message.submissions)
+    assert not ledger.has_noted(message)
+    ledger.write_receipt(message)
+    assert ledger.has_noted(message)
+    items = table.scan(TableName="ledger")["Items"]
+    ledger.write_receipt(message)
+    assert table.scan(TableName="ledger")["Items"] == items
+
+
+def test_a_message_of_one_that_shares_its_reference_needs_no_receipt(ledger, table, rules):
+    message = parse(
+        Kind.REPAYMENT,
+        json.dumps({"period": "2026-10", "repayments": [{"loan_id": "L", "client_id": "C", "amount": 1}]}),
+        rules,
+    )
+    assert not ledger.has_noted(message)
+    ledger.write_receipt(message)
+    assert table.scan(TableName="ledger")["Items"] == []
+    ledger.note(message)
+    assert ledger.has_noted(message)
+
+
+def test_a_receipt_of_any_length_is_cut_to_items_that_dynamodb_takes(ledger, table, rules):
+    rows = [
+        {"loan_id": "😀" * 62 + f"{n:02}", "client_id": "C", "amount": 1, "payment_id": "p" * 100} for n in range(99)
+    ]
+    message = parse(Kind.REPAYMENT, json.dumps({"reference": "r" * 100, "repayments": rows}), rules)
+    long = replace(
+        message,
+        submissions=tuple(
+            replace(it, reference=it.reference + f"-{n:02}") for n in range(50) for it in message.submissions
+        ),
+    )
+    ledger.write_receipt(long)
+    assert ledger.read_receipt(Kind.REPAYMENT, "r" * 100) == [each.reference for each in long.submissions]
+    pages = table.get_paginator("scan").paginate(TableName="ledger")
+    sizes = [len(json.dumps(item)) for page in pages for item in page["Items"]]
+    assert len(sizes) > 10
+    assert max(sizes) < 400_000

@@ -9,16 +9,17 @@ import base64
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+import msgspec
 from msgspec import Struct
 
 from .client import CONTENT_STATUSES, Remaining
 from .errors import InvalidMessage, NotDecidable, NotSent, SubmissionError, Violation
-from .ledger import TRANSACTION_SIZE, Ledger, Row, State
-from .messages import MAX_MESSAGE_BYTES, Kind, Message, Submission, parse_json
+from .ledger import TRANSACTION_SIZE, Ledger, Outcome, Row, State
+from .messages import FROM_API, MAX_MESSAGE_BYTES, Kind, Message, Submission, parse_json
 from .pa2 import Review, refusals
 from .photos import Image, read_image
 from .relay import Relay, Verdict
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 MAX_BODY_BYTES = 6 * 2**20
 """What a Lambda function takes in one request. Said here too, because nothing else bounds what is parsed."""
+
+MAX_SHOWN_BYTES = 5_000_000
+"""Of submissions in one answer. A Lambda function answers with at most 6 MB, in which the body is a text in a text."""
 
 LONGEST_DELAY = 15
 """Seconds; a second for each transaction is plenty."""
@@ -96,6 +100,7 @@ class Intake(Struct, frozen=True):
             raise InvalidMessage(*found)
         standing = [row for each in message.submissions if (row := known.get(each.reference)) and _is_same(each, row)]
         if len(standing) == len(message.submissions) and not _helps(standing):
+            self._tried("a receipt is not written", lambda: self.ledger.write_receipt(message))
             return answer(message, standing, {})
         wait = "wait" in _preferences(headers.get("prefer", ""))
         text = self._for_the_queue(document, message)
@@ -118,13 +123,25 @@ class Intake(Struct, frozen=True):
         return text.decode()
 
     def _queue(self, message: Message, text: str) -> Answer:
-        """The queue first: a crash right after leaves a message that will be submitted, not a row that never is."""
+        """The queue first: a crash right after leaves a message that will be submitted, not a row that never is.
+
+        From then on nothing is denied. What cannot be noted here, the consumer notes.
+        """
+        self._send(message, text)
+        self._tried("a message is queued and not noted yet", lambda: self.ledger.note(message))
+        queued = {each.reference: Outcome(State.QUEUED) for each in message.submissions}
+        return self._receive(message, queued, {}, accepted=True)
+
+    def _send(self, message: Message, text: str) -> None:
         # A list is not delivered before its rows are written: a claim in the middle of that would cancel each of the
         # transactions it meets, for both sides.
         wait = min(len(message.submissions) // TRANSACTION_SIZE, LONGEST_DELAY)
-        self.sqs().send_message(QueueUrl=self.settings.queue_url, MessageBody=text, DelaySeconds=wait)
-        self.ledger.enqueue(message.submissions)
-        return self._receive(message, {}, accepted=True)
+        self.sqs().send_message(
+            QueueUrl=self.settings.queue_url,
+            MessageBody=text,
+            DelaySeconds=wait,
+            MessageAttributes={FROM_API: {"DataType": "String", "StringValue": "yes"}},
+        )
 
     def _submit_now(self, message: Message, text: str, remaining: Remaining) -> Answer:
         try:
@@ -139,13 +156,34 @@ class Intake(Struct, frozen=True):
             return conflict(conflicts)
         if any(result.verdict is Verdict.AGAIN for result in results):
             return self._queue(message, text)
-        return self._receive(message, {"Preference-Applied": "wait"})
+        if not self._tried("a receipt is not written", lambda: self.ledger.write_receipt(message)):
+            # The consumer will find that all of it has its outcome, and write the receipt.
+            self._tried("a message is not queued for its receipt", lambda: self._send(message, text))
+        outcomes = {each.submission.reference: each.outcome or Outcome(State.SENDING) for each in results}
+        return self._receive(message, outcomes, {"Preference-Applied": "wait"})
 
-    def _receive(self, message: Message, headers: Mapping[str, str], *, accepted: bool = False) -> Answer:
-        """Answer for a message that was taken in, and see to it that its own reference can be looked up."""
-        if message.reference != message.submissions[0].reference:
-            self.ledger.write_receipt(message)
-        return answer(message, list(self._rows(message).values()), headers, accepted=accepted)
+    def _receive(
+        self, message: Message, outcomes: Mapping[str, Outcome], headers: Mapping[str, str], *, accepted: bool = False
+    ) -> Answer:
+        """Answer for a message that was taken in, from the ledger or, where that has no answer, from what is known."""
+        rows: dict[str, Row] = {}
+        self._tried("what was taken in is answered from memory", lambda: rows.update(self._rows(message)))
+        found = [
+            row
+            if (row := rows.get(each.reference)) and _is_same(each, row)
+            else self.ledger.unwritten(each, outcomes[each.reference])
+            for each in message.submissions
+        ]
+        return answer(message, found, headers, accepted=accepted)
+
+    def _tried(self, what: str, do: Callable[[], object]) -> bool:
+        """Do what must not make an answer untrue by failing; tells whether it was done."""
+        try:
+            do()
+        except Exception as error:  # noqa: BLE001 whatever it is, the message is taken in
+            self.telemetry.unexpected(what, error)
+            return False
+        return True
 
     def _rows(self, message: Message) -> dict[str, Row]:
         return self.ledger.read_all(self.kind, [each.reference for each in message.submissions])
@@ -234,15 +272,37 @@ def show(row: Row) -> dict[str, Any]:
     return shown
 
 
-def summary(kind: Kind, reference: str, rows: Iterable[Row]) -> dict[str, Any]:
-    """A message of several submissions: how many are in which state, and each of them."""
+def summary(kind: Kind, reference: str, rows: Iterable[Row], after: str = "") -> dict[str, Any]:
+    """Messages under one reference: how many of their submissions are in which state, and each of them.
+
+    Of those that do not fit into one answer, it holds how many `more` there are and the `cursor` to read on; `after` is
+    such a cursor. Raises InvalidMessage for one that is none.
+    """
     rows = list(rows)
-    return {
+    references = [row.reference for row in rows]
+    if after and after not in references:
+        raise InvalidMessage(Violation("cursor", "is not one that this list gave out"))
+    rest = rows[references.index(after) + 1 if after else 0 :]
+    shown = list(_fitting(map(show, rest)))
+    body: dict[str, Any] = {
         "kind": kind,
         "reference": reference,
         "states": dict(Counter(row.state.value for row in rows)),
-        "submissions": [show(row) for row in rows],
+        "submissions": shown,
     }
+    if more := len(rest) - len(shown):
+        body |= {"more": more, "cursor": shown[-1]["reference"]}
+    return body
+
+
+def _fitting(submissions: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """As many as one answer holds, and at least one."""
+    room = MAX_SHOWN_BYTES
+    for number, each in enumerate(submissions):
+        room -= len(msgspec.json.encode(msgspec.json.encode(each).decode()))
+        if room < 0 and number:
+            return
+        yield each
 
 
 def next_step(row: Row) -> str:

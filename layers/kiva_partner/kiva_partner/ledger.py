@@ -9,6 +9,7 @@ All writes are conditional; up to 100 go in one DynamoDB transaction.
 """
 
 import base64
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ from copy import replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import cache
-from itertools import batched, islice
+from itertools import batched, chain, islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
@@ -40,6 +41,9 @@ MAX_KEY_BYTES = 2048
 
 KEEP_SETTLED = timedelta(days=400)
 """Settled rows go after this time; open ones (QUEUED, SENDING, RETRY, UNKNOWN) never."""
+
+PIECE_BYTES = 300_000
+"""Of a receipt, in one item. References are ASCII, and DynamoDB takes items of 400 KB."""
 
 ATTEMPTS = 8
 BACKOFF_SECONDS = 0.05
@@ -191,6 +195,22 @@ class Ledger:
         self._threads = ThreadPoolExecutor(TRANSACTIONS_AT_ONCE)
 
     # --- writing ---
+
+    def unwritten(self, submission: Submission, outcome: Outcome) -> Row:
+        """The row as it is to be, for an answer while the table cannot be written or read."""
+        now = self._now()
+        return Row(
+            kind=submission.kind,
+            reference=submission.reference,
+            loan_id=submission.loan_id,
+            state=outcome.state,
+            fingerprint=submission.fingerprint,
+            updated_at=now,
+            created_at=now,
+            outcome=outcome,
+            warnings=tuple(map(str, submission.warnings)),
+            period=submission.period,
+        )
 
     def enqueue(self, submissions: Sequence[Submission]) -> None:
         """Note submissions that the API put into a queue. A row that stands already stays as it is."""
@@ -486,21 +506,59 @@ class Ledger:
         keys = {self._key(kind, reference, "done"): reference for reference in references}
         return {keys[key]: item["done_at"] for key, item in self._get_items(list(keys)).items()}
 
+    def note(self, message: Message) -> None:
+        """Note a message that the API put into a queue: a row for each submission, then its receipt.
+
+        What is noted already stays as it is.
+        """
+        self.enqueue(message.submissions)
+        self.write_receipt(message)
+
+    def has_noted(self, message: Message) -> bool:
+        """Whether all of `note` was done. The receipt is its last step, or where there is none the only row."""
+        if not (pieces := self._pieces(message)):
+            return self.read(message.kind, message.reference) is not None
+        receipt = self._get(self._key(message.kind, message.reference, "message"))
+        return receipt is not None and pieces.keys() <= receipt["pieces"]
+
     def write_receipt(self, message: Message) -> None:
-        """Remember which submissions a message of the API held, so that its Location can answer for all of them."""
-        self._client().put_item(
+        """Remember which submissions a message of the API held, so that its own reference finds all of them.
+
+        Several messages may come under one reference, and each adds to what it finds. A message of one submission that
+        shares its reference has nothing to remember.
+        """
+        if not (pieces := self._pieces(message)):
+            return
+        end = {"expires_at": {"N": str(self._end_of_keeping())}}
+        for piece, references in pieces.items():
+            key = {"pk": {"S": self._piece_key(message.kind, message.reference, piece)}}
+            self._client().put_item(TableName=self._table, Item={**key, "references": {"S": references}, **end})
+        self._client().update_item(
             TableName=self._table,
-            Item={
-                "pk": {"S": self._key(message.kind, message.reference, "message")},
-                "references": {"L": [{"S": each.reference} for each in message.submissions]},
-                "expires_at": {"N": str(self._end_of_keeping())},
-            },
+            Key={"pk": {"S": self._key(message.kind, message.reference, "message")}},
+            UpdateExpression="SET expires_at = :expires_at ADD pieces :pieces",
+            ExpressionAttributeValues={":expires_at": end["expires_at"], ":pieces": typed(set(pieces))},
         )
 
     def read_receipt(self, kind: Kind, reference: str) -> list[str]:
-        """The references of the submissions of such a message; empty when there is none."""
-        item = self._get(self._key(kind, reference, "message"))
-        return item["references"] if item else []
+        """The references of the submissions of all messages that came under this one; empty when there is none."""
+        receipt = self._get(self._key(kind, reference, "message"))
+        keys = [self._piece_key(kind, reference, piece) for piece in sorted(receipt["pieces"])] if receipt else []
+        pieces = self._get_items(keys)
+        found = (pieces[key]["references"].split("\n") for key in keys if key in pieces)
+        return list(dict.fromkeys(chain.from_iterable(found)))
+
+    def _pieces(self, message: Message) -> dict[str, str]:
+        """What a receipt holds, cut so that each piece fits an item, by a name that is the same whenever it is made."""
+        references = [each.reference for each in message.submissions]
+        if references == [message.reference]:
+            return {}
+        digest = hashlib.sha256("\n".join(references).encode()).hexdigest()[:16]
+        rows = PIECE_BYTES // max(len(each) + 1 for each in references)
+        return {f"{digest}-{number:03}": "\n".join(some) for number, some in enumerate(batched(references, rows))}
+
+    def _piece_key(self, kind: Kind, reference: str, piece: str) -> str:
+        return self._key(kind, f"{reference}#{piece}", "message")
 
     def _get(self, key: str) -> dict[str, Any] | None:
         if not _fits(key):

@@ -25,7 +25,10 @@ MAX_MESSAGE_BYTES = 1_000_000
 """A little under SQS's 1 MiB, so that a message always fits its queue together with the reason for a dead letter."""
 
 MAX_ROWS = 5_000
-"""Of one message; what the API shows of so many still fits into one answer of a Lambda function (6 MB)."""
+"""Of one message; what the API shows of so many mostly fits into one answer of a Lambda function (6 MB)."""
+
+FROM_API = "FromApi"
+"""Attribute of a message in a queue that came by the API, whose sender was told where to look it up."""
 
 MAX_AMOUNT = Decimal(10) ** 12
 CENT = Decimal("0.01")

@@ -257,6 +257,9 @@ _READS: dict[str, Any] = {
         _answer("What is known", "Submissions"),
         _parameter("kind", "Which kind", where="path", **_KIND),
         _parameter("reference", "The reference of the submission or of the message", where="path"),
+        _parameter(
+            "cursor", "`cursor` of the answer before, where a message has more submissions than one answer holds"
+        ),
     ),
     "/waiting": _read(
         _PEOPLE,
@@ -342,7 +345,7 @@ _SUBMISSION: dict[str, Any] = {
 }
 _LIST_OF_SUBMISSIONS: dict[str, Any] = {"type": "array", "items": {"$ref": "#/components/schemas/Submission"}}
 _SUBMISSIONS: dict[str, Any] = {
-    "description": "One submission, or several of one message with the count of each state",
+    "description": "One submission, or several; of a message with the count of each state, over all answers",
     "anyOf": [
         {"$ref": "#/components/schemas/Submission"},
         {
@@ -353,7 +356,8 @@ _SUBMISSIONS: dict[str, Any] = {
                 "reference": _TEXT,
                 "states": {"type": "object", "additionalProperties": {"type": "integer"}},
                 "submissions": _LIST_OF_SUBMISSIONS,
-                "cursor": _TEXT,
+                "more": {"type": "integer", "description": "How many of a message are not in this answer"},
+                "cursor": {"type": "string", "description": "Reads on from here, where there is more"},
             },
         },
     ],

@@ -17,7 +17,7 @@ from msgspec import Struct
 from .client import Remaining
 from .errors import InvalidMessage, Misconfigured, NotSent, Violation
 from .ledger import Ledger
-from .messages import MAX_MESSAGE_BYTES, Kind, Message, parse
+from .messages import FROM_API, MAX_MESSAGE_BYTES, Kind, Message, parse
 from .pa2 import Review, refusals
 from .payloads import Payloads, pointed
 from .relay import Relay, Result, Verdict
@@ -122,10 +122,12 @@ class Consumer(Struct, frozen=True):
             except Exception as error:  # noqa: BLE001 its neighbours need not wait for it
                 self.telemetry.unexpected(f"message {record['messageId']} could not be read", error)
                 waits.append((record, 0))
+        unnoted = {record["messageId"] for record, message in messages if not self._noted(record, message)}
         results = iter(self._submit([message for _, message in messages], remaining))
         for record, message in messages:
             of_message = list(islice(results, len(message.submissions)))
             again = [result.retry_after for result in of_message if result.verdict is Verdict.AGAIN]
+            again += [0.0] * (record["messageId"] in unnoted)
             if again:
                 waits.append((record, max(again)))
             elif reason := "; ".join(_complaints(of_message)):
@@ -148,6 +150,18 @@ class Consumer(Struct, frozen=True):
                 rule = "is not kept here any more, though it is not settled; send the event once more"
                 raise InvalidMessage(Violation("$.kept", rule)) from None
             return None
+
+    def _noted(self, record: Record, message: Message) -> bool:
+        """See to it that a message can be looked up whose sender was told so. What fails here comes again."""
+        if FROM_API not in record.get("messageAttributes", ()):
+            return True
+        try:
+            if not self.ledger.has_noted(message):
+                self.ledger.note(message)
+        except Exception as error:  # noqa: BLE001 it is submitted all the same
+            self.telemetry.unexpected(f"message {record['messageId']} is not noted yet", error)
+            return False
+        return True
 
     def _reviewed(self, message: Message) -> Message:
         """With what PA2 would find. Raises InvalidMessage for that, where drafts are judged strictly."""
