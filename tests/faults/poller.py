@@ -215,8 +215,8 @@ class Sqs:
     def __init__(self, *queues):
         self._queues = {queue.url: queue for queue in queues}
 
-    def send_message(self, *, QueueUrl, MessageBody, MessageAttributes=None):  # noqa: N803 boto3's names
-        return {"MessageId": self._queues[QueueUrl].send(MessageBody, MessageAttributes)}
+    def send_message(self, *, QueueUrl, MessageBody, MessageAttributes=None, DelaySeconds=0):  # noqa: N803 boto3's names
+        return {"MessageId": self._queues[QueueUrl].send(MessageBody, MessageAttributes, delay=DelaySeconds)}
 
     def receive_message(self, *, QueueUrl, MaxNumberOfMessages, **_):  # noqa: N803
         received = self._queues[QueueUrl].receive(MaxNumberOfMessages)

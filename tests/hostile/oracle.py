@@ -38,7 +38,7 @@ FIELDS = {
 class _Queue:
     """SQS, of which only the last message is kept."""
 
-    def send_message(self, *, QueueUrl, MessageBody, DelaySeconds):  # noqa: N803 boto3's names
+    def send_message(self, *, QueueUrl, MessageBody, DelaySeconds, MessageAttributes):  # noqa: N803 boto3's names
         self.last = MessageBody
 
 
