@@ -163,7 +163,7 @@ def test_days_are_a_number_from_1_to_400(deployed, console, days):
 
 
 @pytest.mark.parametrize(
-    "path", ["/waiting/loan/L-1/done", "/waiting/loan_draft/L%0A1/done", f"/waiting/loan_draft/{'L' * 501}/done"]
+    "path", ["/waiting/loan/L-1/done", "/waiting/loan_draft/L%0A1/done", f"/waiting/loan_draft/{'L' * 2049}/done"]
 )
 def test_what_can_be_nothing_is_not_marked(deployed, console, path):
     assert console(path, {})[0] == 400
