@@ -618,6 +618,8 @@ def test_reopening_frees_the_one_content_that_was_refused_last(ledger, rules, on
     ledger.reopen([ledger.read(one.kind, one.reference)], DECISION)
     assert claim(ledger, one)[0] is ClaimResult.CONFLICT
     assert claim(ledger, other)[0] is ClaimResult.CLAIMED
+
+
 @pytest.mark.parametrize("loans", [("a", "b"), ("a",)], ids=len)
 def test_a_receipt_is_written_once_however_often_it_is_asked_for(ledger, table, rules, loans):
     rows = [{"loan_id": loan, "client_id": "C", "amount": 1} for loan in loans]
