@@ -16,7 +16,7 @@ import uvicorn
 
 from kiva_sandbox import certificate
 from kiva_sandbox.app import create_app
-from kiva_sandbox.data import Partner, portfolio
+from kiva_sandbox.data import SCOPES, Partner, portfolio
 from kiva_sandbox.serving import serve_config
 from kiva_sandbox.state import State, Unusable
 from kiva_sandbox.switches import add_switch_options, switches_of
@@ -29,7 +29,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="namereplace")  # what a terminal's encoding lacks is printed by name
     options = _options().parse_args()
-    partner = Partner()
+    partner = Partner(scopes=tuple(options.scopes))
     listener = _listener(options.host, options.port)
     server_certificate = options.tls and _certificate(options.tls, options.host)
     state = _state(options.loans, options.state)
@@ -69,6 +69,14 @@ def _options() -> argparse.ArgumentParser:
         type=Path,
         metavar="FOLDER",
         help=f"serve https; its certificate is kept in FOLDER, with the {certificate.AUTHORITY} that clients trust",
+    )
+    parser.add_argument(
+        "--scopes",
+        nargs="+",
+        choices=SCOPES,
+        default=SCOPES,
+        metavar="SCOPE",
+        help=f"what the client is authorised for (default: all of {', '.join(SCOPES)})",
     )
     add_switch_options(parser)
     return parser

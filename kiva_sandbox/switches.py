@@ -40,6 +40,13 @@ class Switches(BaseModel):
     empty_scope: Annotated[
         Literal[400, 200], Field(description="a token request none of whose scopes is authorised: refused, or no scope")
     ] = 400
+    partial_scope: Annotated[
+        Literal[200, 400],
+        Field(
+            description="a token request some of whose scopes are not authorised: a token for the others, or refused "
+            "(invalid_scope) as by Spring's authorisation servers"
+        ),
+    ] = 200
     journal_path: Annotated[
         Literal["both", "singular"], Field(description="take journals at /partner and /partners, or at /partner alone")
     ] = "both"

@@ -1,7 +1,7 @@
 """Kiva's authorisation server: client credentials in, an RS256 JWT out; and the check of that JWT at the API."""
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
@@ -79,9 +79,12 @@ class Tokens:
         audience = form.get("audience", "")
         if audience not in AUDIENCES:
             raise OAuthError(400, "invalid_request", "Unknown audience")
-        scopes = self._granted(form.get("scope", ""))
+        wanted = form.get("scope", "").split()
+        scopes = self._granted(wanted)
         if not scopes and switches.empty_scope >= HTTPStatus.BAD_REQUEST:
             raise OAuthError(400, "invalid_scope", "None of the requested scopes is authorised for this client")
+        if scopes and switches.partial_scope >= HTTPStatus.BAD_REQUEST and not set(wanted) <= set(scopes):
+            raise OAuthError(400, "invalid_scope", "Some of the requested scopes are not authorised for this client")
         keys, new_id = _GENERATIONS[switches.token_answer]
         jti = new_id()
         claims = {
@@ -132,7 +135,7 @@ class Tokens:
         given = f"{client_id}\n{client_secret}".encode("utf-8", "replace")
         return hmac.compare_digest(given, f"{self._partner.client_id}\n{self._partner.client_secret}".encode())
 
-    def _granted(self, requested: str) -> list[str]:
+    def _granted(self, requested: Sequence[str]) -> list[str]:
         """What was asked for and is authorised; backwards, since Kiva does not keep the order of the request either."""
-        wanted = dict.fromkeys(requested.split()) or dict.fromkeys(SCOPES)
+        wanted = dict.fromkeys(requested or SCOPES)
         return [scope for scope in reversed(wanted) if scope in self._partner.scopes]

@@ -32,6 +32,21 @@ def test_the_greeting_tells_all_that_a_caller_needs(start, form):
     assert all(f"{name} " in told and value in told for name, value in form.items())
 
 
+def test_its_client_can_have_fewer_scopes(start, form):
+    address, _ = greeting(start("--port", "0", "--loans", "3", "--scopes", "read:loans", "create:repayment"))
+
+    granted = httpx2.post(f"{address}/oauth/token", data=form, trust_env=False).json()["scope"]
+    assert set(granted.split()) == {"read:loans", "create:repayment"}
+
+
+def test_a_scope_that_there_is_not_is_named(start):
+    refused = start("--port", "0", "--scopes", "create:journals")
+    _, errors = refused.communicate(timeout=30)
+
+    assert refused.returncode == 2
+    assert "argument --scopes: invalid choice: 'create:journals'" in errors.splitlines()[-1]
+
+
 def test_without_a_port_it_is_8080(start):
     help_text, _ = start("--help").communicate(timeout=30)
 

@@ -281,6 +281,21 @@ def test_a_token_for_no_scope_is_refused_by_default(http, form):
     assert http.post("/oauth/token", data=form | NO_SCOPE).status_code == 400
 
 
+def test_a_request_with_a_scope_that_the_client_lacks_gets_the_others_or_is_refused(told, form):
+    some = {"scope": "read:loans create:nothing"}
+    caller = told(partial_scope=400)
+    refused = caller.http.post("/oauth/token", data=form | some, headers=caller.headers)
+    assert (refused.status_code, refused.json()["error"]) == (400, "invalid_scope")
+    for scope in ("read:loans", "read:loans create:repayment", ""):
+        answer = caller.http.post("/oauth/token", data=form | {"scope": scope}, headers=caller.headers)
+        assert answer.status_code == 200
+
+
+def test_a_scope_that_the_client_lacks_is_left_out_by_default(http, form):
+    answer = http.post("/oauth/token", data=form | {"scope": "read:loans create:nothing"})
+    assert (answer.status_code, answer.json()["scope"]) == (200, "read:loans")
+
+
 def test_journals_can_have_one_path_only(told):
     caller = told(journal_path="singular")
     plural = caller.http.post("/v3/partners/9001/journals", json=JOURNALS, headers=caller.headers)
