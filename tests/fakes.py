@@ -15,7 +15,7 @@ from urllib3 import HTTPResponse
 
 from cli.stacks import NoSuchStack
 from kiva_answers import SCOPES, created, token_answer
-from kiva_partner.errors import SubmissionError
+from kiva_partner.errors import NotSent, SubmissionError
 from kiva_partner.tokens import Token
 
 TOKEN_URL = "https://auth.kiva.test/oauth/token"
@@ -98,14 +98,38 @@ class TokenService:
     asked: list[dict[str, str]] = field(default_factory=list)
     status: int = 200
     changes: dict[str, Any] = field(default_factory=dict)
+    body: bytes | None = None
+    """What it answers instead of an answer with changes."""
     down: SubmissionError | None = None
+    scopes: set[str] | None = None
+    """Those of the client, which is refused when it asks for another, as Spring does. None grants all that is asked."""
+    takes: float = 0
+    """Seconds for each answer, of which a request gets half of its own."""
+    given: list[tuple[float, float]] = field(default_factory=list)
+    """When each request came, and the seconds that it was given."""
 
-    def __call__(self, url: str, form: dict[str, str]) -> tuple[int, bytes]:
+    def __call__(self, url: str, form: dict[str, str], seconds: float) -> tuple[int, bytes]:
         self.asked.append(form)
+        self.given.append((self.clock(), seconds))
+        self.clock.advance(min(self.takes, seconds / 2))
+        if self.takes > seconds / 2:
+            raise NotSent("it takes too long")
         if self.down:
             raise self.down
-        answer = {**token_answer(f"opaque-{len(self.asked)}"), "token_type": "Bearer", **self.changes}
-        return self.status, json.dumps(answer).encode()
+        if self.body is not None:
+            return self.status, self.body
+        answer = {**token_answer(f"opaque-{len(self.asked)}"), "token_type": "Bearer"}
+        if self.scopes is not None:
+            if not self.scopes >= set(form["scope"].split()):
+                refusal = {"error": "invalid_scope", "error_description": "OAuth 2.0 Parameter: scope"}
+                return 400, json.dumps(refusal).encode()
+            answer["scope"] = form["scope"]
+        return self.status, json.dumps({**answer, **self.changes}).encode()
+
+    @property
+    def scopes_asked(self) -> list[str]:
+        """The scopes of each request, as they were written."""
+        return [form["scope"] for form in self.asked]
 
 
 @dataclass
@@ -171,6 +195,8 @@ class Kiva:
         self.token_requests = 0
         self.secrets: tuple[str, ...] | None = None
         """The client secrets that it takes; None takes every one."""
+        self.scopes: set[str] | None = None
+        """Those of the client, who is refused when it asks for another; None grants whatever is asked for."""
         self.reads = 0
         self.read_status = 200
         self.loans: list[dict[str, Any]] = []
@@ -192,10 +218,12 @@ class Kiva:
 
     def _token(self, request: Any) -> tuple[int, dict[str, str], str]:
         self.token_requests += 1
-        (secret,) = parse_qs(request.body)["client_secret"]
+        (secret,), (scope,) = (parse_qs(request.body)[name] for name in ("client_secret", "scope"))
         if self.secrets is not None and secret not in self.secrets:
             return 401, {}, '{"error": "invalid_client"}'
-        return 200, {}, json.dumps(token_answer(f"canary-token-{self.token_requests}"))
+        if self.scopes is not None and not self.scopes >= set(scope.split()):
+            return 400, {}, '{"error": "invalid_scope", "error_description": "canary"}'
+        return 200, {}, json.dumps({**token_answer(f"canary-token-{self.token_requests}"), "scope": scope})
 
     def _loans(self, request: Any) -> tuple[int, dict[str, str], str]:
         self.reads += 1

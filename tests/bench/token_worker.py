@@ -69,9 +69,9 @@ class KivaRelay:
         """A token provider as `runtime.tokens` makes it, but for time, and what happens while it asks Kiva."""
         runtime, settings = self._runtime, self._runtime.settings()
 
-        def ask(url, form):
+        def ask(url, form, seconds):
             meanwhile()
-            return runtime.post_form(settings, runtime._tls, url, form)
+            return runtime.post_form(settings, runtime._tls, url, form, seconds)
 
         name = f"{settings.ledger_scope}#lease#token"
         lease = self._tokens.Lease(runtime.aws("dynamodb"), settings.ledger_table, name, clock)

@@ -257,8 +257,25 @@ def a_scope_that_is_not_granted_is_a_misconfiguration_and_costs_no_call(world):
         assert [each.method for each in kiva.calls] == ["GET"]
 
 
+def a_partner_with_three_scopes_does_all_but_what_needs_the_fourth(world):
+    with world.partner("read:loans", "create:loan_draft", "create:repayment") as (kiva, session):
+        session.post_loan_draft(draft())
+        session.post_repayments([row(1)])
+        assert session.loans().total_records == LOANS
+        with pytest.raises(Misconfigured, match="does not grant create:journal_update"):
+            session.post_journals(JOURNALS)
+        assert len({each.headers["authorization"] for each in kiva.calls}) == 1
+        assert len(kiva.calls) == 3
+        # A second renewal knows what the first has found out.
+        runtime.tokens().discard(runtime.tokens().get("read:loans"))
+        asked = len(kiva.token_requests)
+        with time_machine.travel(time.time() + 3600):
+            session.loans()
+        assert len(kiva.token_requests) == asked + 1
+
+
 def no_scope_at_all_is_no_token(world):
-    with world.partner() as (kiva, session), pytest.raises(Misconfigured, match="HTTP 400"):
+    with world.partner() as (kiva, session), pytest.raises(Misconfigured, match=r"none of read:loans.* invalid_scope"):
         session.loans()
     assert kiva.calls == []
 
@@ -287,6 +304,7 @@ EXPECTATIONS = [
     the_lists_come_in_the_names_of_the_wire,
     a_token_that_has_expired_is_renewed_once_and_the_call_succeeds,
     a_scope_that_is_not_granted_is_a_misconfiguration_and_costs_no_call,
+    a_partner_with_three_scopes_does_all_but_what_needs_the_fourth,
     no_scope_at_all_is_no_token,
     kiva_seems_to_be_there,
 ]

@@ -85,6 +85,8 @@ class BookkeepingKiva:
         self.secret = "canary-secret&+="
         self.secrets = None
         """While one is rotated: all those that are live."""
+        self.scopes = None
+        """Those of the client, who is refused when it asks for another; None grants whatever is asked for."""
         self.token_life = 43_199
         self.good_tokens = set()
         self.published = []
@@ -117,9 +119,12 @@ class BookkeepingKiva:
                 status = 401
             if status != 200:
                 return status, {}, '{"error": "told to"}'
+            (scope,) = form["scope"]
+            if self.scopes is not None and not self.scopes >= set(scope.split()):
+                return 400, {}, '{"error": "invalid_scope"}'
             token = f"canary-token-{self.token_requests}"
             self.good_tokens.add(token)
-        return 200, {}, json.dumps({**token_answer(token), "expires_in": self.token_life})
+        return 200, {}, json.dumps({**token_answer(token), "scope": scope, "expires_in": self.token_life})
 
     def _knows(self, request):
         return self.takes_token(request.headers["Authorization"].removeprefix("Bearer "))

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
 from importlib import import_module
+from itertools import count
 from types import SimpleNamespace
 from unittest import mock
 from uuid import uuid4
@@ -73,16 +74,18 @@ class Secrets:
 
     def __init__(self):
         self._versions = defaultdict(list)
+        self._ids = count(1)
 
     def get_secret_value(self, *, SecretId, VersionStage="AWSCURRENT"):  # noqa: N803
         versions = self._versions[SecretId][::-1]
         number = ("AWSCURRENT", "AWSPREVIOUS").index(VersionStage)
         if len(versions) <= number:
             raise self.ResourceNotFoundException
-        return {"SecretString": versions[number]}
+        version, text = versions[number]
+        return {"SecretString": text, "VersionId": f"00000000-0000-4000-8000-{version:012}"}
 
     def put_secret_value(self, *, SecretId, SecretString):  # noqa: N803
-        self._versions[SecretId] = [*self._versions[SecretId], SecretString][-2:]
+        self._versions[SecretId] = [*self._versions[SecretId], (next(self._ids), SecretString)][-2:]
 
 
 class Context:

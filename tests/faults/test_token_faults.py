@@ -19,7 +19,7 @@ from kiva_partner.errors import SubmissionError
 from kiva_partner.ledger import State
 from kiva_partner.messages import Kind
 from kiva_partner.settings import Settings
-from kiva_partner.tokens import Credentials, Lease, TokenProvider
+from kiva_partner.tokens import SCOPES, Credentials, Lease, TokenProvider
 
 HOUR = 3600
 ENVIRONMENTS = sum(concurrency(kind) for kind in Kind) + 1
@@ -168,6 +168,22 @@ def test_without_any_token_nothing_is_claimed_and_all_wait(stage, line, answer):
     balance(stage, line, sent)
 
 
+@pytest.mark.parametrize("missing", list(Kind))
+def test_what_needs_a_scope_that_is_not_granted_waits_for_it_and_nothing_else_does(stage, line, missing):
+    stage.kiva.scopes = set(SCOPES) - {missing.scope}
+    sent = send(stage)
+    stage.deliver(2 * HOUR)
+    assert {kind for kind, _ in stage.loans(State.ACCEPTED)} == {*Kind} - {missing}
+    assert waiting(stage) == EVENTS
+    assert stage.kiva.token_requests == 1 + len(SCOPES) + 1
+    stage.deliver(10 * HOUR)
+    assert stage.kiva.token_requests == 1 + len(SCOPES) + 1 + 1  # the renewal knows what is granted
+    stage.kiva.scopes.add(missing.scope)
+    stage.deliver(12 * HOUR)
+    assert stage.kiva.token_requests == 1 + len(SCOPES) + 1 + 1 + 1
+    balance(stage, line, sent)
+
+
 def test_fifty_cold_environments_one_after_the_other_ask_once(stage, line):
     for number in range(50):
         kind = list(Kind)[number % 3]
@@ -186,14 +202,14 @@ def test_fifty_cold_environments_at_the_same_moment_ask_twice_at_most_and_all_go
     together = threading.Barrier(50)
     answer = token_answer("t")
 
-    def ask(url, form):
+    def ask(url, form, seconds):
         next(asked)
         time.sleep(0.2)
         return 200, json.dumps(answer).encode()
 
     def environment():
         lease = Lease(lambda: table, TABLE, "lease", time.time)
-        provider = TokenProvider(settings, store, lease, lambda: [Credentials("c", "s")], ask)
+        provider = TokenProvider(settings, store, lease, lambda: [Credentials("c", "s", "v1")], ask)
         together.wait()
         try:
             got.append(provider.get(Kind.LOAN_DRAFT.scope).value)

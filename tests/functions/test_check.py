@@ -1,10 +1,12 @@
 """`GET /check`: whether Kiva takes the stack as it is configured, and the mend where it does not."""
 
 import json
+import time
 
 import boto3
 import pytest
 import responses
+import time_machine
 
 from deployment import credentials
 from fakes import PARTNER_URL, TOKEN_URL
@@ -62,6 +64,11 @@ def test_refused_credentials_are_named_with_the_mend_and_nothing_else_is_claimed
     assert "API Access" in found["token"]["mend"]
 
 
+def test_a_refusal_is_named_by_its_code(deployed, checks):
+    answer_token(deployed, 400, error="invalid_grant", error_description="canary")
+    assert checks()["token"]["detail"].endswith("HTTP 400, invalid_grant")
+
+
 def test_credentials_that_were_mistyped_are_told_though_the_ones_before_them_serve(deployed, checks):
     deployed.secrets = ("canary-secret&+=",)
     boto3.client("secretsmanager").put_secret_value(SecretId="credentials", SecretString=credentials("mistyped"))
@@ -82,6 +89,54 @@ def test_each_scope_that_is_missing_has_its_cross(deployed, checks):
     answer_token(deployed, scope="read:loans create:repayment")
     crosses = [name for name, check in checks().items() if not check["ok"]]
     assert crosses == ["scope create:loan_draft", "scope create:journal_update"]
+
+
+SCOPES = {"read:loans", "create:loan_draft", "create:journal_update", "create:repayment"}
+
+
+@pytest.mark.parametrize("missing", sorted(SCOPES))
+def test_a_scope_that_makes_the_token_service_refuse_the_request_is_named(deployed, checks, missing):
+    deployed.scopes = SCOPES - {missing}
+    found = checks()
+    crosses = {name: check["mend"] for name, check in found.items() if not check["ok"]}
+    also = {"config"} if missing == "read:loans" else set()
+    assert crosses.keys() == {f"scope {missing}", *also}
+    assert all("coordinator" in mend for mend in crosses.values())
+
+
+def test_credentials_without_any_scope_are_not_told_to_be_stored_anew(deployed, checks):
+    deployed.scopes = set()
+    found = checks()
+    assert list(found) == ["token"]
+    assert "none of read:loans" in found["token"]["detail"]
+    assert "coordinator" in found["token"]["mend"]
+
+
+def test_a_scope_that_was_granted_is_found_by_looking_and_what_waits_for_it_goes_on(deployed, checks, drafts):
+    deployed.scopes = SCOPES - {"create:loan_draft"}
+    with time_machine.travel(time.time()) as now:
+        assert drafts.batch(drafts.message("L-1")) == ["m0"]
+        now.shift(61)
+        deployed.scopes = SCOPES
+        assert all(check["ok"] for check in checks().values())
+        assert drafts.batch(drafts.message("L-1")) == []
+
+
+@pytest.mark.parametrize("field", ["access_token", "token_type", "expires_in", "partnerId"])
+def test_an_answer_that_cannot_be_read_is_told_by_field_and_is_no_fault_of_the_credentials(deployed, checks, field):
+    answer_token(deployed, **{field: ["canary"]})
+    found = checks()
+    assert list(found) == ["token"]
+    assert field in found["token"]["detail"]
+    assert "not at fault" in found["token"]["mend"]
+
+
+def test_a_token_that_cannot_be_shared_is_told(deployed, checks):
+    secrets = boto3.client("secretsmanager")
+    secrets.delete_secret(SecretId="token", ForceDeleteWithoutRecovery=True)  # pragma: allowlist secret
+    found = checks()
+    assert "cannot be shared: ResourceNotFoundException" in found["token store"]["detail"]
+    assert found["config"]["ok"]
 
 
 def test_a_token_service_that_is_down_is_no_reason_to_store_anything_anew(deployed, checks):

@@ -401,6 +401,13 @@ def test_the_token_service_is_not_waited_for_longer_than_the_lease_lasts(setting
     assert connect + read <= LEASE_SECONDS < settings.read_timeout
 
 
+def test_a_token_request_that_has_little_time_takes_no_more_in_all(settings, http):
+    http.post(settings.token_url, json={})
+    post_form(settings, new_ssl_context, settings.token_url, {"a": "b"}, 8)
+    connect, read = http.calls[0].request.req_kwargs["timeout"]
+    assert 2 * connect + read <= 8  # sending may take as long as connecting
+
+
 @pytest.mark.parametrize("location", ["http://[", "https://evil.test/", "/"])
 @pytest.mark.parametrize(("status", "error"), [(302, OutcomeUnknown), (307, Misconfigured)])
 def test_a_redirect_to_nowhere_is_neither_followed_nor_looked_at(session, http, location, status, error):

@@ -11,12 +11,14 @@ from msgspec import Struct
 from .client import KivaSession
 from .errors import Misconfigured, NotSent
 from .settings import Settings
-from .tokens import ANOTHER_PARTNER, SCOPES, TokenProvider
+from .tokens import SCOPES, AnotherPartner, NoScopeGranted, TokenProvider, UnusableAnswer
 
 _LATER = "try again in a minute; if Kiva has moved, see the parameter KivaTokenUrl"
 _STORE = "look at PA2 > Account > API Access, and store client id and secret anew (relay credentials)"
 _PARTNER = "deploy with the KivaPartnerId of these credentials, or store those of this partner"
-_SCOPE = "ask your coordinator at Kiva to grant it to these credentials"
+_SCOPE = "ask your coordinator at Kiva to grant it to these credentials, and then check again"
+_ANSWER = "the credentials are not at fault: see the parameter KivaTokenUrl, and ask Kiva what has changed"
+_SHARED = "until then each environment asks Kiva for a token of its own"
 _API = "see the parameters KivaApiBaseUrl and KivaAudience"
 
 
@@ -40,14 +42,17 @@ def checks_of(settings: Settings, tokens: TokenProvider, kiva: KivaSession) -> I
     except NotSent as error:
         yield Check("token", str(error), _LATER)
         return
+    except AnotherPartner as error:
+        yield Check("token", f"from {settings.token_url}")
+        yield Check("partner", f"{error}, which is {settings.partner_id}", _PARTNER)
+        return
     except Misconfigured as error:
-        if str(error) == ANOTHER_PARTNER:
-            yield Check("token", f"from {settings.token_url}")
-            yield Check("partner", f"{error}, which is {settings.partner_id}", _PARTNER)
-        else:
-            yield Check("token", str(error), _STORE)
+        mends = {NoScopeGranted: _SCOPE, UnusableAnswer: _ANSWER}
+        yield Check("token", str(error), mends.get(type(error), _STORE))
         return
     yield Check("token", f"from {settings.token_url}")
+    if tokens.unshared:
+        yield Check("token store", f"the token cannot be shared: {tokens.unshared}", _SHARED)
     if tokens.complaint:
         yield Check("credentials", "those stored last are refused, those before them still serve", _STORE)
     yield Check("partner", settings.partner_id)
@@ -59,6 +64,6 @@ def checks_of(settings: Settings, tokens: TokenProvider, kiva: KivaSession) -> I
     try:
         themes = kiva.config("themes")["themes"]
     except (NotSent, Misconfigured) as error:
-        yield Check("config", str(error), _API)
+        yield Check("config", str(error), _API if "read:loans" in token.scopes else _SCOPE)
     else:
         yield Check("config", f"{settings.api_base_url} answers with {len(themes)} themes")

@@ -37,7 +37,7 @@ from .findings import MAX_WORDING, Findings, read_findings, wording
 from .messages import Kind, proves_nothing
 from .settings import Settings
 from .strict_json import encode, shown_name
-from .tokens import ANSWER_SECONDS, TokenProvider
+from .tokens import REQUEST_SECONDS, TokenProvider
 
 MAX_ANSWER_BYTES = 1_000_000
 MAX_LOANS_ANSWER_BYTES = 4_000_000
@@ -357,10 +357,17 @@ def new_ssl_context() -> ssl.SSLContext:
 
 
 def post_form(
-    settings: Settings, tls: Callable[[], ssl.SSLContext], url: str, form: Mapping[str, str]
+    settings: Settings,
+    tls: Callable[[], ssl.SSLContext],
+    url: str,
+    form: Mapping[str, str],
+    seconds: float = REQUEST_SECONDS,
 ) -> tuple[int, bytes]:
-    """The token request: status and body. Raises NotSent when there is no answer; asking again is harmless."""
-    timeout = (settings.connect_timeout, min(settings.read_timeout, ANSWER_SECONDS))
+    """The token request: status and body, in so many seconds at most: a quarter each to connect and to send.
+
+    Raises NotSent when there is no answer; asking again is harmless.
+    """
+    timeout = (min(settings.connect_timeout, seconds / 4), min(settings.read_timeout, seconds / 2))
     with _open_http(settings, tls()) as http:
         try:
             with http.post(url, data=form, timeout=timeout, allow_redirects=False, stream=True) as response:
