@@ -676,7 +676,7 @@ def _seconds(value: Any, exp: float) -> float | None:
             return LONGEST_LIFE
         case str() if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
             return float(value)
-        case int() | float() if not isinstance(value, bool):
+        case int() | float():  # True is a second, which is too short
             return value
     return None
 
