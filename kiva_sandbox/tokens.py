@@ -70,7 +70,8 @@ class Tokens:
     def issue(self, form: Mapping[str, str], switches: Switches = DEFAULTS) -> dict[str, str | int]:
         """The answer to a token request with these form fields, in the key order and with the `jti` of that year.
 
-        Raises OAuthError for wrong credentials, another grant type, an unknown audience, or no scope left to grant.
+        Raises OAuthError for wrong credentials, another grant type, an unknown audience, or no scope left to grant;
+        where a switch says so, also for some scopes that are not granted.
         """
         if not self._knows(form.get("client_id", ""), form.get("client_secret", "")):
             raise OAuthError(401, "invalid_client", "Bad client credentials")
