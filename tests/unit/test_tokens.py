@@ -398,6 +398,9 @@ def test_credentials_without_any_scope_are_asked_about_once_a_day_and_then_once_
     assert service.scopes_asked == [ALL, *SCOPES, ALL, ALL]
     service.scopes = set(SCOPES)
     assert provider().get("read:loans").scopes == set(SCOPES)
+    clock.advance(LIFE - ADVISORY_WINDOW)
+    service.scopes = set(THREE.split())
+    assert provider().get("read:loans").scopes == set(THREE.split())
 
 
 def test_a_service_that_leaves_out_what_is_not_granted_is_asked_once(provider, service, caplog):
@@ -548,6 +551,17 @@ def test_who_lacks_a_scope_looks_for_a_newer_token_once_a_minute(provider, three
             here.get("create:repayment")
     assert store.loads == loads + 1
     assert len(three.asked) == len(PROBED)
+
+
+def test_who_lacks_a_scope_does_not_go_back_to_an_older_token_that_has_it(provider, service, store, clock):
+    provider().get("read:loans")
+    clock.advance(LIFE - ADVISORY_WINDOW)
+    store.broken, service.scopes = True, set(THREE.split())
+    here = provider()
+    newer = here.get("read:loans")
+    with pytest.raises(Misconfigured):
+        here.get("create:repayment")
+    assert here.get("read:loans") is newer
 
 
 @pytest.mark.parametrize("spoilt", [None, [], {"version-1": None}, {"version-1": {"granted": 5}}, "x"], ids=repr)
