@@ -33,6 +33,21 @@ class End(StrEnum):
     FAULT_OF_OURS = "a fault of ours while sending, all done"
     UNAUTHORISED = "401"
     FORBIDDEN = "403"
+    NOT_FOUND = "404 of Kiva's own"
+    WRONG_DOOR = "404 of a gateway that knows nothing of Kiva"
+    USED_REFERENCE = "200 with the reference of another call, nothing done"
+    NIL_REFERENCE = "200 with a reference that is none, nothing done"
+    ROW_REFUSED = "200, the first row refused under its id in another form, the others done"
+    ROW_REFUSED_NAMELESS = "200, the first row refused without saying which, the others done"
+    ROW_ODD = "200, the first row found odd in a word that nobody knows, and refused; the others done"
+
+    @property
+    def refuses(self):
+        return self in (End.REFUSED, End.NOT_FOUND)
+
+    @property
+    def refuses_a_row(self):
+        return self in (End.ROW_REFUSED, End.ROW_REFUSED_NAMELESS, End.ROW_ODD)
 
     @property
     def processes(self):
@@ -53,7 +68,10 @@ STATUS = {
     End.NO_REFERENCE: 200,
     End.UNAUTHORISED: 401,
     End.FORBIDDEN: 403,
+    End.NOT_FOUND: 404,
+    End.WRONG_DOOR: 404,
 }
+REFERENCES = {"loan_draft": "loan_draft_uuid", "journals": "archive_id", "repayments": "upload_id"}
 
 
 def no_connection():
@@ -78,6 +96,9 @@ class BookkeepingKiva:
         self.reads = lambda: 200
         self.token_answers = lambda: 200
         self.before = self.after = lambda: None
+        self.proven = lambda kind: []
+        """Of a kind, the references that prove a call by now: what a confused answer may hold."""
+        self._wrong_doors = 0
         self.takes_token = lambda token: token in self.good_tokens
         self.processed = Counter()
         self.log = []
@@ -141,25 +162,28 @@ class BookkeepingKiva:
             return 401, {}, "{}"
         content = json.loads(request.body)
         rows = [content] if path == "loan_draft" else content[path]
+        if end.refuses_a_row and path != "repayments":
+            end = End.ACCEPTED
+        proven = self.proven(PATHS[path])
+        if end is End.USED_REFERENCE and not proven:
+            end = End.RESET
+        number = self._note(PATHS[path], rows, end)
+        self.after()
+        self._wrong_doors += end is End.WRONG_DOOR
+        if end in STATUS:
+            return STATUS[end], {}, "{}"
+        return 200, {}, json.dumps(_answer(end, path, number, rows, proven))
+
+    def _note(self, kind, rows, end):
+        """Keep the books of a POST; gives the number in the reference that is given out for it."""
+        refused, taken = (rows[:1], rows[1:]) if end.refuses_a_row else ([], rows)
         with self._lock:
             number = next(self._numbers)
-            self.log.append((PATHS[path], rows, end, number))
-            if end.processes:
-                self.processed.update((PATHS[path], _loan_of(row)) for row in rows)
-        self.after()
-        if end in (End.RESET, End.RESET_BUT_DONE):
-            raise reset()
-        if end is End.FAULT_OF_OURS:
-            raise ValueError(end)
-        if end is End.ACCEPTED:
-            # Bare ids, some as numbers: each is compared with what this submission's own call was given.
-            created = {
-                "loan_draft": {"loan_draft_uuid": f"00000000-0000-4000-8000-{number:012}"},
-                "journals": {"archive_id": str(number)},
-                "repayments": {"upload_id": number, "problems": []},
-            }
-            return 200, {}, json.dumps(created[path])
-        return STATUS[end], {}, "{}"
+            self.log += [(kind, refused, End.REFUSED, number)] if refused else []
+            self.log.append((kind, taken, End.ACCEPTED if refused else end, number))
+            if refused or end.processes:
+                self.processed.update((kind, _loan_of(row)) for row in taken)
+        return number
 
     def _loans(self, request):
         with self._lock:
@@ -167,9 +191,40 @@ class BookkeepingKiva:
         status = self.reads()
         if status is None:
             raise no_connection()
+        if self._wrong_doors:
+            self._wrong_doors -= 1
+            return 404, {}, "{}"
         if not self._knows(request):
             return 401, {}, "{}"
         return status, {}, json.dumps({"total_records": len(self.published), "data": self.published})
+
+
+def _answer(end, path, number, rows, proven):
+    """A 200. Ids are bare, some of them numbers: each is compared with what this submission's own call was given."""
+    name = REFERENCES[path]
+    match end:
+        case End.RESET | End.RESET_BUT_DONE:
+            raise reset()
+        case End.FAULT_OF_OURS:
+            raise ValueError(end)
+        case End.NIL_REFERENCE:
+            return {name: "00000000-0000-0000-0000-000000000000" if path == "loan_draft" else 0}
+        case End.USED_REFERENCE:
+            return {name: proven[-1]}
+        case End.ACCEPTED if path == "loan_draft":
+            return {name: f"00000000-0000-4000-8000-{number:012}"}
+        case End.ACCEPTED:
+            return {name: number if path == "repayments" else str(number)}
+    return {name: number, "problems": [_problem(end, rows[0]["loan_id"])]}
+
+
+def _problem(end, loan_id):
+    match end:
+        case End.ROW_REFUSED:
+            return {"loan_id": f" {loan_id.upper()} ", "severity": "ERROR", "code": "x", "details": "refused"}
+        case End.ROW_ODD:
+            return {"loan_id": loan_id, "severity": "odd", "code": "x", "details": "refused"}
+    return {"severity": "error", "code": "x", "details": "one row was refused"}
 
 
 def _loan_of(row):

@@ -4,7 +4,6 @@ import json
 from collections import Counter, defaultdict
 from functools import cache
 
-from faults.bookkeeping_kiva import End
 from faults.world import SETTINGS
 from kiva_partner.decisions import Choice
 from kiva_partner.ledger import State
@@ -18,8 +17,8 @@ MOVES = {
     State.QUEUED: {State.SENDING},
     State.SENDING: {State.ACCEPTED, State.REJECTED, State.RETRY, State.UNKNOWN},
     State.RETRY: {State.SENDING, State.RETRY},
-    State.UNKNOWN: {State.ACCEPTED, State.RETRY, State.ABANDONED, State.UNKNOWN},
-    State.REJECTED: {State.SENDING, State.QUEUED},
+    State.UNKNOWN: {State.ACCEPTED, State.REJECTED, State.RETRY, State.ABANDONED, State.UNKNOWN},
+    State.REJECTED: {State.SENDING, State.QUEUED, State.REJECTED},
     State.ABANDONED: {State.SENDING, State.QUEUED},
     State.ACCEPTED: set(),
 }
@@ -75,6 +74,7 @@ class Row:
         self.key = (self.kind, self.reference)
         self.lease_until = float(item.get("lease_until", {"N": "0"})["N"])
         self.requeue = "requeue" in item
+        self.reopened = "reopened" in item
         self.decisions = [each["M"]["decision"]["S"] for each in item.get("decisions", {"L": []})["L"]]
         self.reason = outcome.get("reason", {"S": ""})["S"]
         self.proof = [value["S"] for value in outcome.get("kiva", {"M": {}})["M"].values()]
@@ -132,7 +132,9 @@ class Books:
                 assert by_word or log.processed[content], f"{event} is ACCEPTED, and Kiva has it not"
                 assert by_word or set(proved) <= log.references[content], f"{event} has the proof of another one"
             case State.REJECTED:
-                assert log.last_end.get(content) is End.REFUSED, f"{event} is REJECTED, and Kiva did not refuse it"
+                refused = content in log.last_end and log.last_end[content].refuses
+                excepted = "somebody found" in row.reason and Choice.ACCEPTED in row.decisions
+                assert refused or excepted, f"{event} is REJECTED, and Kiva did not refuse it"
             case State.RETRY | State.QUEUED:
                 comes = row.requeue and row.payload in self.world.s3.objects
                 assert waits or comes, f"{event} is {row.state}, and nothing brings it to Kiva"
@@ -154,16 +156,18 @@ class Books:
         if new.state not in MOVES[old.state]:
             yield f"it was {old.state}"
         if old.state in (State.REJECTED, State.ABANDONED) and old.fingerprint == new.fingerprint:
-            yield f"it was {old.state} with the same content"
+            reopens = old.state is new.state is State.REJECTED and decided == 1
+            if not (reopens or old.reopened):
+                yield f"it was {old.state} with the same content"
         if old.state is State.SENDING and old.owner != new.owner:
             yield "the claim passed to another owner"
         if old.state is State.SENDING and "without a word" in new.reason and old.lease_until >= now:
             yield "the claim was still alive"
         if new.state is State.SENDING and new.lease_until < self.world.ends:
             yield "the claim ends before its sender does"
-        if old.state is State.UNKNOWN and new.state in (State.RETRY, State.ABANDONED) and decided != 1:
+        if old.state is State.UNKNOWN and new.state in (State.RETRY, State.ABANDONED, State.REJECTED) and decided != 1:
             yield "nobody decided that"
-        if decided and old.lease_until + SETTLING_SECONDS > now:
+        if decided and old.state is State.UNKNOWN and old.lease_until + SETTLING_SECONDS > now:
             yield "it was decided while its call might still be under way"
 
     def _places(self):

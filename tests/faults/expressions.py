@@ -132,13 +132,17 @@ class _Parser:
             name = self._name()
             self.take(")")
             return lambda item, names, _: (name(names) in item) is wanted
-        if self._tokens[0] == "contains":
-            self.take()
+        if self._tokens[0] in ("contains", "begins_with"):
+            function = self.take()
             self.take("(")
             name = self._name()
             self.take(",")
             wanted = self._operand()
             self.take(")")
+            if function == "begins_with":
+                return lambda item, names, values: item.get(name(names), {"S": ""})["S"].startswith(
+                    wanted(item, names, values)["S"]
+                )
             return lambda item, names, values: (
                 wanted(item, names, values)["S"] in item.get(name(names), {"SS": []})["SS"]
             )

@@ -33,6 +33,7 @@ from kiva_partner.decisions import Choice, Decision
 from kiva_partner.errors import NotDecidable
 from kiva_partner.ledger import State
 from kiva_partner.messages import Kind
+from kiva_partner.payloads import pointed
 from kiva_partner.settings import KINDS, UnknownPolicy
 
 EXAMPLES, STEPS = (2000, 50) if WHOLE else (100, 40)
@@ -71,6 +72,7 @@ class Machine(RuleBasedStateMachine):
         self.kinds = kinds
         self.world = World(self.kiva, policies)
         self.books = Books(self.world)
+        self.kiva.proven = self.world.proven
         self.warm = self.world.environment()
 
     # --- what happens by itself ---
@@ -133,10 +135,30 @@ class Machine(RuleBasedStateMachine):
     # --- what people do ---
 
     @precondition(lambda self: self._unknown())
-    @rule(which=WHICH, choice=st.sampled_from(list(Choice)), at=st.integers(0, 12), later=st.sampled_from([0, 1300]))
-    def decide(self, which, choice, at, later):
+    @rule(
+        which=WHICH,
+        choice=st.sampled_from([Choice.ACCEPTED, Choice.SEND_AGAIN, Choice.ABANDON]),
+        at=st.integers(0, 12),
+        later=st.sampled_from([0, 1300]),
+        but=st.booleans(),
+    )
+    def decide(self, which, choice, at, later, *, but=False):
         self.world.clock.advance(later)
-        self._decide(which, choice, at)
+        self._decide(which, choice, at, but=but)
+
+    @precondition(lambda self: self._in(State.REJECTED))
+    @rule(which=WHICH, at=st.integers(0, 6), sends=st.booleans())
+    def reopen(self, which, at, sends):
+        """Somebody lets what was refused be sent once more; the producer sends it, or does not."""
+        kind, reference = self._one_of(self._in(State.REJECTED), which)
+        environment = self.world.environment()
+        row = environment.ledger.read(kind, reference)
+        decision = Decision(decision=Choice.REOPEN, reason="the reason is gone")
+        with suppress(NotDecidable, Died):
+            environment.invoke(lambda: environment.decisions.decide(row, decision, "somebody"), at, self._die)
+        texts = [text for of, text in self.records if of is kind and kept_under(of, text, row)]
+        if sends and texts:
+            self.world.queues[kind].send(texts[0])
 
     @precondition(lambda self: self._drafts_at_kiva())
     @rule(which=WHICH)
@@ -148,7 +170,7 @@ class Machine(RuleBasedStateMachine):
                 "internal_client_id": "C",
                 "create_time": int(self.world.clock()),
                 "kiva_id": 1 + len(self.kiva.published),
-                "uuid": "00000000-0000-4000-8000-000000000000",
+                "uuid": f"00000000-0000-4000-9000-{len(self.kiva.published):012}",
             }
         )
 
@@ -169,7 +191,10 @@ class Machine(RuleBasedStateMachine):
         return [kind for kind in self.kinds if any(each.receives for each in self.world.queues[kind].messages)]
 
     def _unknown(self):
-        return [row.key for row in self.books.rows() if row.state is State.UNKNOWN]
+        return self._in(State.UNKNOWN)
+
+    def _in(self, state):
+        return [row.key for row in self.books.rows() if row.state is state]
 
     def _drafts_at_kiva(self):
         return sorted({loan for kind, loan in self.kiva.processed if kind is Kind.LOAN_DRAFT})
@@ -239,12 +264,15 @@ class Machine(RuleBasedStateMachine):
         if self._unknown():
             self._decide(0, Choice.SEND_AGAIN)
 
-    def _decide(self, which, choice, at=0):
+    def _decide(self, which, choice, at=0, *, but=False):
+        """`but`: Kiva has the call without this row. What is typed may prove another call, and is refused then."""
         kind, reference = self._one_of(self._unknown(), which)
         environment = self.world.environment()
         row = environment.ledger.read(kind, reference)
-        found = "K-1" if choice is Choice.ACCEPTED else UNSET
-        decision = Decision(decision=choice, reason="looked in PA2", kiva_reference=found)
+        accepted = choice is Choice.ACCEPTED
+        found = f"K-{which % 9}" if accepted else UNSET
+        excepted = [reference] if accepted and but else UNSET
+        decision = Decision(decision=choice, reason="looked in PA2", kiva_reference=found, excepted=excepted)
         self.books.may_send_again |= choice is Choice.SEND_AGAIN
         with suppress(NotDecidable, Died):
             environment.invoke(lambda: environment.decisions.decide(row, decision, "somebody"), at, self._die)
@@ -289,6 +317,11 @@ class Machine(RuleBasedStateMachine):
             if not busy and not any(queue.messages for queue in self.world.queues.values()):
                 return
             self.world.clock.advance(1800)
+
+
+def kept_under(kind, text, row):
+    """Whether a message that was delivered holds the very content of a row."""
+    return not pointed(text) and row.fingerprint in {each.fingerprint for each in submissions_of(kind, text)}
 
 
 def test_the_promise_holds_whatever_happens(tally, caplog):

@@ -103,6 +103,16 @@ class World:
     def environment(self):
         return Environment(self)
 
+    def proven(self, kind):
+        """What the ledger holds as proofs of calls of a kind."""
+        keys = (item["pk"]["S"] for item in self.dynamodb.items())
+        ids = ("uuid", "archive_id", "upload_id")
+        return sorted(
+            key.rpartition("#")[2]
+            for key in keys
+            if key.rpartition("#")[0].endswith(tuple(f"#proof#{kind}#{it}" for it in ids))
+        )
+
 
 class Client:
     """One of AWS's clients in one environment: when that is dead, nothing leaves it any more."""

@@ -463,3 +463,139 @@ def test_nothing_personal_is_in_the_queue_or_in_the_ledger(unknown, console, hou
     rows = json.dumps(table.scan(TableName="ledger")["Items"])
     assert "canary" not in (message["Body"] + rows).lower()
     assert State.RETRY in rows
+
+
+# --- a call that Kiva has, but not with all of its rows --------------------------------------------------------------
+
+
+def report(*loans):
+    rows = [{"loan_id": loan, "client_id": "C-1", "amount": 5} for loan in loans]
+    return {"period": "2026-10", "repayments": rows}
+
+
+@pytest.fixture
+def doubtful(deployed, time_passes, context):
+    """An upload that Kiva has, with a refusal that fits none of its rows; its references."""
+    reports = Function(Kind.REPAYMENT, context)
+    problem = {"loan_id": "L-99", "severity": "error", "code": "x", "details": "No loan with this id"}
+    deployed.answers = [(200, {"upload_id": 7, "problems": [problem]})]
+    assert reports.batch(report("L-1", "L-2", "L-3")) == []
+    time_passes(SETTLED)
+    return [f"2026-10:L-{number}:5.00" for number in (1, 2, 3)]
+
+
+def test_what_kiva_found_and_made_is_shown_with_a_call_that_nobody_can_tell_of(doubtful, console):
+    (call,) = console("/waiting")[1]["unknown"]
+    assert (call["rows"], call["kiva_reference"], call["look_for"]) == (3, "7", "upload 7")
+    for row in call["submissions"]:
+        assert row["kiva"] == {"upload_id": "7"}
+        assert row["problems"] == [
+            {"severity": "error", "code": "x", "details": "No loan with this id", "loan_id": "L-99"}
+        ]
+
+
+def test_one_decision_accepts_all_rows_of_a_call_except_those_that_it_names(doubtful, console):
+    first, second, third = doubtful
+    decision = {"decision": "accepted", "reason": "seen", "kiva_reference": "7", "except": [second]}
+    status, body = console(f"/submissions/repayment/{third}/decision", decision)
+    assert (status, body["states"]) == (200, {"ACCEPTED": 2, "REJECTED": 1})
+    states = {each: console(f"/submissions/repayment/{each}")[1] for each in doubtful}
+    assert [it["state"] for it in states.values()] == ["ACCEPTED", "REJECTED", "ACCEPTED"]
+    assert all(it["kiva"] == {"upload_id": "7"} and it["problems"] for it in states.values())
+    assert states[first]["decisions"][0]["except"] == "1 of its call"
+
+
+@pytest.mark.parametrize("stranger", ["2026-10:L-4:5.00", "", "L-1"])
+def test_only_rows_of_the_call_can_be_excepted(doubtful, console, stranger):
+    decision = {"decision": "accepted", "reason": "seen", "kiva_reference": "7", "except": [doubtful[0], stranger]}
+    status, body = console(f"/submissions/repayment/{doubtful[0]}/decision", decision)
+    assert (status, body["errors"][0]["field"]) == (400, "$.except[1]")
+    assert console(f"/submissions/repayment/{doubtful[0]}")[1]["state"] == "UNKNOWN"
+
+
+@pytest.mark.parametrize("decision", [SEND_AGAIN, ABANDON])
+def test_only_what_is_accepted_has_exceptions(doubtful, console, decision):
+    status, body = console(f"/submissions/repayment/{doubtful[0]}/decision", {**decision, "except": doubtful[:1]})
+    assert (status, body["errors"][0]["field"]) == (400, "$.except")
+
+
+@pytest.mark.parametrize("none", ["0", "00000000-0000-0000-0000-000000000000", "undefined", "null", "none"])
+def test_what_is_no_id_of_kivas_is_not_taken_from_a_person_either(unknown, console, none):
+    status, body = console(f"{unknown}/decision", {**ACCEPTED, "kiva_reference": none})
+    assert (status, body["errors"][0]["field"]) == (400, "$.kiva_reference")
+
+
+def test_an_id_that_proves_another_call_is_not_taken_from_a_person_either(doubtful, deployed, console, context):
+    reports = Function(Kind.REPAYMENT, context)
+    deployed.answers = [(200, {"upload_id": 8})]
+    reports.batch(report("L-9"))
+    path = f"/submissions/repayment/{doubtful[0]}/decision"
+    status, body = console(path, {"decision": "accepted", "reason": "seen", "kiva_reference": "8"})
+    assert (status, body["detail"]) == (
+        409, "this id of Kiva's proves another call already: look in PA2 which it is of"
+    )  # fmt: skip
+    assert console(path, {"decision": "accepted", "reason": "seen", "kiva_reference": "7"})[0] == 200
+
+
+# --- what was refused, with nothing wrong --------------------------------------------------------------------------
+
+REOPEN = {"decision": "reopen", "reason": "the location is there now"}
+
+
+def test_what_was_refused_is_sent_once_more_when_its_event_is_sent_again_after_a_person_said_so(
+    drafts, deployed, console
+):
+    deployed.answers = [(400, {"message": "no such location"})]
+    drafts.batch(drafts.message("L-1"))
+    drafts.batch(drafts.message("L-1"))
+    assert len(deployed.sent) == 1
+    status, body = console("/submissions/loan_draft/L-1/decision", REOPEN)
+    assert (status, body["state"], body["reopened"]) == (200, "REJECTED", True)
+    assert body["next_step"] == "send the event again: it was reopened"
+    assert len(deployed.sent) == 1
+    drafts.batch(drafts.message("L-1"))
+    assert console("/submissions/loan_draft/L-1")[1]["state"] == "ACCEPTED"
+    assert len(deployed.sent) == 2
+
+
+def test_what_was_reopened_may_come_by_the_api(drafts, deployed, console, waiting):
+    deployed.answers = [(400, {})]
+    drafts.batch(drafts.message("L-1"))
+    console("/submissions/loan_draft/L-1/decision", REOPEN)
+    assert drafts.post(drafts.message("L-1"))[0] == 202
+    assert len(waiting()) == 1
+
+
+def test_what_kiva_refused_as_a_call_is_reopened_as_a_call_and_a_refused_row_alone(deployed, console, context):
+    reports = Function(Kind.REPAYMENT, context)
+    problems = [{"loan_id": loan, "severity": "error"} for loan in ("L-1", "L-2")]
+    deployed.answers = [(404, {}), (200, {"upload_id": 7, "problems": problems})]
+    reports.batch(report("L-8", "L-9"))
+    reports.batch(report("L-1", "L-2"))
+    assert console("/submissions/repayment/2026-10:L-8:5.00/decision", REOPEN)[1]["states"] == {"REJECTED": 2}
+    assert console("/submissions/repayment/2026-10:L-1:5.00/decision", REOPEN)[1]["reference"] == "2026-10:L-1:5.00"
+    assert "reopened" not in console("/submissions/repayment/2026-10:L-2:5.00")[1]
+
+
+def test_a_refusal_that_says_nothing_of_the_content_says_what_to_do(drafts, deployed, console):
+    deployed.answers = [(404, {"message": "not here"})]
+    drafts.batch(drafts.message("L-1"))
+    body = console("/submissions/loan_draft/L-1")[1]
+    assert body["reason"] == "Kiva refused it with HTTP 404: not here"
+    assert body["next_step"].startswith("nothing may be wrong with it")
+
+
+@pytest.mark.parametrize(("answer", "state"), [((200, None), "ACCEPTED"), ((500, {}), "UNKNOWN")])
+def test_only_what_was_refused_can_be_reopened(drafts, deployed, console, time_passes, answer, state):
+    deployed.answers = [answer] if answer[1] is not None else []
+    drafts.batch(drafts.message("L-1"))
+    time_passes(SETTLED)
+    status, body = console("/submissions/loan_draft/L-1/decision", REOPEN)
+    assert (status, body["detail"]) == (409, f"it is {state}: only what is REJECTED can be reopened")
+
+
+def test_reopening_twice_says_that_it_is_done(drafts, deployed, console):
+    deployed.answers = [(400, {})]
+    drafts.batch(drafts.message("L-1"))
+    console("/submissions/loan_draft/L-1/decision", REOPEN)
+    assert console("/submissions/loan_draft/L-1/decision", REOPEN)[0] == 409
