@@ -12,7 +12,7 @@ from email.utils import formatdate
 from enum import StrEnum
 from urllib.parse import parse_qsl, urlsplit
 
-from faults.kiva_stub import KivaStub
+from faults.kiva_stub import GET, KivaStub
 from sockets import answer, reset
 
 
@@ -207,6 +207,19 @@ def continue_for_ever(exchange, kiva):
     exchange.hang()
 
 
+def wrong_door(exchange, kiva):
+    """A gateway that has lost Kiva: it knows no path, whatever is asked for from now on."""
+    not_found = with_status("404 Not Found", processed=False)
+    not_found(exchange, kiva)
+    if exchange.method == "POST":
+        kiva.fail(GET, Fault("", not_found))
+
+
+def instead(old, new):
+    """The right answer with something else in it."""
+    return with_body(lambda body: body.replace(old, new))
+
+
 def _in(seconds):
     return lambda: formatdate(time.time() + seconds, usegmt=True)
 
@@ -253,6 +266,7 @@ def _unreadable(name, act, **fates):
     return Fault(name, act, **{"probe": ACCEPTED, **fates})
 
 
+_OTHER_REFERENCES = b'"loan_draft_uuid": "aaaaaaaa", "archive_id": "a-1", "upload_id": "a-1", "code": "api.success"'
 NO_PHOTO, NO_PAYLOAD = {"photo": DEAD}, {"kept": DEAD}
 GOOD_FOR_THE_BUCKET = {"photo": ACCEPTED, "kept": ACCEPTED}
 
@@ -273,12 +287,15 @@ UNREADABLE = [
     _unreadable("nested without an end", with_body(lambda _: b"[" * 100_000), **NO_PHOTO, **NO_PAYLOAD),
     _unreadable("nested deeply", with_body(lambda _: b'{"a":' * 2000 + b"1" + b"}" * 2000), **NO_PHOTO, **NO_PAYLOAD),
     _unreadable("references that are none", with_body(lambda _: NO_REFERENCES), **NO_PHOTO),
-    _unreadable(
-        "another code than success",
-        with_body(lambda body: body.replace(b"api.success", b"api.failure")),
-        token=ACCEPTED,
-        search=ACCEPTED,
-        **GOOD_FOR_THE_BUCKET,
+    *(
+        _unreadable(name, instead(old, new), token=ACCEPTED, search=ACCEPTED, **GOOD_FOR_THE_BUCKET)
+        for name, old, new in (
+            ("another code than success", b"api.success", b"api.failure"),
+            ("a finding that fits no row", b'"problems": []', b'"problems": [{"severity": "error", "code": "x"}]'),
+            ("findings that are no list", b'"problems": []', b'"problems": {"severity": "error"}'),
+            ("success with errors", b'"problems": []', b'"errors": ["x"]'),
+            ("a reference twice", b'"code": "api.success"', _OTHER_REFERENCES),
+        )
     ),
 ]
 
@@ -329,6 +346,7 @@ STATUSES = [
     Fault("HTTP 400, quoting the token", refused_with(bearer), post=REJECTED, probe=ACCEPTED),
     Fault("HTTP 400, quoting the photo", refused_with(photo), post=REJECTED, probe=ACCEPTED),
     _refused("404 Not Found"),
+    Fault("HTTP 404, whatever is asked for", wrong_door, post=RETRY, probe=ACCEPTED),
     _refused("405 Method Not Allowed"),
     _refused("410 Gone"),
     _refused("413 Content Too Large"),
