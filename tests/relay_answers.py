@@ -177,13 +177,16 @@ class FakeRelay:
         return [*self.submissions, *calls, *self.waiting["rejected"]]
 
     def _decide(self, kind: str, reference: str, decision: str) -> dict[str, Any]:
-        state = {"accepted": "ACCEPTED", "send-again": "RETRY", "abandon": "ABANDONED"}[decision]
+        state = {"accepted": "ACCEPTED", "send-again": "RETRY", "abandon": "ABANDONED", "reopen": "REJECTED"}[decision]
         for each in list(self.waiting["unknown"]):
             if reference in [row["reference"] for row in each["submissions"]]:
                 self.waiting["unknown"].remove(each)
                 decided = [{**row, "state": state} for row in each["submissions"]]
                 self.submissions += decided
                 return {"submissions": decided} if len(decided) > 1 else decided[0]
+        for row in self._known():
+            if row["reference"] == reference and decision == "reopen":
+                return {**row, "reopened": True}
         raise Refused(409, {"title": "It cannot be decided now", "detail": "somebody else decided it"})
 
     def _take_off(self, reference: str) -> None:

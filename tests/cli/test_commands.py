@@ -387,6 +387,46 @@ def test_a_decision_is_made_after_it_was_said_what_it_does_to_which(run, relay, 
     ]
 
 
+def test_a_call_that_kiva_has_without_some_of_its_rows_is_decided_in_one_decision(run, relay, undecided):
+    arguments = ("accepted", "--kiva-reference", "90001", "--reason", "in PA2", "--except", "2026-10:L-2:5.00")
+
+    ran = run("decide", undecided, *arguments, typed="y\n")
+
+    assert ran.exit_code == 0
+    assert "they become ACCEPTED, and are never sent again, except 1, which become REJECTED." in ran.stderr
+    assert relay.posted[0][1]["except"] == ["2026-10:L-2:5.00"]
+
+
+def test_what_was_refused_is_reopened_with_those_that_were_refused_in_its_call(run, relay):
+    refused = [
+        relay.shown("repayment", f"2026-10:L-{it}:5.00", f"L-{it}", "REJECTED", call_id="call-1", http_status=404)
+        for it in (1, 2)
+    ]
+    other = relay.shown("repayment", "2026-10:L-3:5.00", "L-3", "REJECTED", call_id="call-2", http_status=404)
+    relay.note(refused[0])
+    relay.lists = {("repayment", "REJECTED"): [*refused, other]}
+    relay.answers = [{"kind": "repayment", "submissions": refused}]
+
+    ran = run("decide", "2026-10:L-1:5.00", "reopen", "--reason", "the address was wrong", typed="y\n")
+
+    assert ran.exit_code == 0
+    assert "Decided together: 2026-10:L-1:5.00, 2026-10:L-2:5.00\n" in ran.stderr
+    assert relay.posted[0][1] == {"decision": "reopen", "reason": "the address was wrong"}
+
+
+def test_a_row_that_was_refused_although_its_call_was_not_is_reopened_alone(run, relay):
+    refused = [
+        relay.shown("repayment", f"2026-10:L-{it}:5.00", f"L-{it}", "REJECTED", call_id="call-1") for it in (1, 2)
+    ]
+    relay.note(refused[0])
+    relay.lists = {("repayment", "REJECTED"): refused}
+    relay.answers = [refused[0]]
+
+    ran = run("decide", "2026-10:L-1:5.00", "reopen", "--reason", "x", typed="y\n")
+
+    assert "Decided together: 2026-10:L-1:5.00\n" in ran.stderr
+
+
 @pytest.mark.parametrize("typed", ["n\n", "", "\n"])
 def test_who_does_not_say_yes_decides_nothing(run, relay, undecided, typed):
     ran = run("decide", undecided, "abandon", "--reason", "x", typed=typed)
@@ -423,6 +463,7 @@ def test_who_has_said_yes_is_not_asked_and_json_is_all_there_is(run, relay, unde
         ("perhaps", "--reason", "x"),
         ("accepted", "--reason", "x"),
         ("abandon", "--reason", "x", "--kiva-reference", "1"),
+        ("abandon", "--reason", "x", "--except", "2026-10:L-2:5.00"),
         ("abandon", "--reason", "x", "--kind", "loan"),
     ],
 )

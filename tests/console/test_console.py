@@ -252,6 +252,47 @@ def test_every_page_says_which_stack_stage_and_partner_it_is(desk_of, path, envi
 # --- decisions ---
 
 
+REPORT = "/submissions/repayment/2026-10:L-2:100.00/decision"
+
+
+def test_rows_that_kiva_has_not_taken_are_ticked_beside_its_id_of_the_upload(relay, desk):
+    relay.waiting["unknown"][1] |= {"kiva_reference": "90007", "look_for": "upload 90007"}
+    page = desk.get(REPORT)
+    assert 'name="kiva_reference" value="90007"' in page.text
+    assert page.text.count('name="except"') == len(relay.waiting["unknown"][1]["submissions"]) > 1
+
+    excepted = [relay.waiting["unknown"][1]["submissions"][0]["reference"]]
+    desk.fill_in(REPORT, {"decision": "accepted", "reason": "seen", "kiva_reference": "90007", "except": excepted})
+
+    assert relay.posted[0][1]["except"] == excepted
+
+
+def test_ticks_stay_where_a_decision_is_refused_and_count_for_accepted_alone(relay, desk):
+    excepted = [relay.waiting["unknown"][1]["submissions"][0]["reference"]]
+    relay.refuses = Refused(409, {"title": "It cannot be decided now"})
+    page = desk.fill_in(REPORT, {"decision": "accepted", "reason": "seen", "kiva_reference": "9", "except": excepted})
+    assert f'value="{excepted[0]}" checked' in page.text
+    relay.refuses = None
+    desk.fill_in(REPORT, {"decision": "abandon", "reason": "seen", "except": excepted})
+    assert relay.posted[1][1] == {"decision": "abandon", "reason": "seen"}
+
+
+def test_what_was_refused_can_be_reopened_from_its_page(relay, desk):
+    row = relay.waiting["rejected"][0]
+    path = f"/submissions/{row['kind']}/{row['reference']}"
+    assert "Reopen …" in words(desk.get(path))
+    page = words(desk.get(f"{path}/decision"))
+    assert "Reopen it only if nothing is wrong with it" in page
+    assert "Kiva has it not" not in page
+
+    done = desk.fill_in(f"{path}/decision", {"decision": "reopen", "reason": "the location is there now"})
+
+    assert relay.posted[0][1] == {"decision": "reopen", "reason": "the location is there now"}
+    assert done.status_code == 303
+    row["reopened"] = True
+    assert "Reopen" not in words(desk.get(path))
+
+
 def test_a_decision_goes_to_the_relay_and_its_outcome_is_told(relay, desk):
     form = {
         "decision": "accepted",
