@@ -8,7 +8,7 @@ import zlib
 import pytest
 
 from hostile.mutator import real_messages
-from images import data_uri, gif, jpeg, png
+from images import chunk, data_uri, gif, jpeg, png
 from kiva_partner.api import MAX_BODY_BYTES
 from kiva_partner.errors import InvalidMessage
 from kiva_partner.messages import Kind, Photo, parse
@@ -88,12 +88,9 @@ ZEROS = zlib.compress(b"\0" * 200_000_000, 9)
 """200 MB in 200 kB."""
 
 
-def _chunk(name, content):
-    return len(content).to_bytes(4) + name + content + zlib.crc32(name + content).to_bytes(4)
-
-
 TOO_MANY = f"must have at most {MAX_PIXELS} pixels"
 NO_PHOTO = "must hold a PNG, JPEG or GIF"
+BROKEN_OFF = "breaks off: {} is missing at the end; send the whole photo"
 PHOTOS = {
     "png of 400 megapixels": (png(20_000, 20_000), TOO_MANY),
     "png as large as can be": (png(2**32 - 1, 2**32 - 1), TOO_MANY),
@@ -102,8 +99,16 @@ PHOTOS = {
     "one pixel row too much": (png(5000, 5001), TOO_MANY),
     "png without a width": (png(0, 10), NO_PHOTO),
     "png cut": (png()[:20], NO_PHOTO),
-    "png without IHDR": (b"\x89PNG\r\n\x1a\n" + _chunk(b"IDAT", ZEROS[:100]), NO_PHOTO),
+    "png without IHDR": (b"\x89PNG\r\n\x1a\n" + chunk(b"IDAT", ZEROS[:100]), NO_PHOTO),
+    "png without IEND": (png()[:-12], BROKEN_OFF.format("IEND")),
+    "png of empty chunks": (png()[:-12] + chunk(b"abcd", b"") * 430_000, BROKEN_OFF.format("IEND")),
+    "png whose chunk ends beyond it": (png()[:-12] + b"\xff\xff\xff\xffIDAT", BROKEN_OFF.format("IEND")),
     "jpeg cut": (jpeg()[:20], NO_PHOTO),
+    "jpeg without EOI": (jpeg()[:-2], BROKEN_OFF.format("EOI")),
+    "jpeg whose scan is fill bytes": (jpeg()[:-2] + b"\xff" * 5_000_000, BROKEN_OFF.format("EOI")),
+    "jpeg whose scan is stuffed bytes": (jpeg()[:-2] + b"\xff\0" * 2_500_000, BROKEN_OFF.format("EOI")),
+    "jpeg of empty scans": (jpeg()[:-2] + b"\xff\xda\0\2" * 1_250_000, BROKEN_OFF.format("EOI")),
+    "gif of one-byte blocks": (gif()[:-1] + b"\x21\xfe" + b"\1a" * 2_600_000, BROKEN_OFF.format("its trailer")),
     "jpeg of fill bytes": (b"\xff\xd8" + b"\xff" * 5_000_000, NO_PHOTO),
     "jpeg of empty segments": (b"\xff\xd8" + b"\xff\xe0\0\2" * 1_250_000, NO_PHOTO),
     "jpeg whose segment ends beyond it": (b"\xff\xd8\xff\xe0\xff\xff", NO_PHOTO),
@@ -121,8 +126,8 @@ PHOTOS = {
     "one byte too long": (png(rest=b"\0" * 5_242_880), "must be at most 5242880 bytes when decoded"),
 }
 HARMLESS = {
-    "png whose text unfolds": png(rest=_chunk(b"zTXt", b"c\0\0" + ZEROS)),
-    "png whose pixels unfold": png(1, 1, rest=_chunk(b"IDAT", ZEROS)),
+    "png whose text unfolds": png(chunks=chunk(b"zTXt", b"c\0\0" + ZEROS)),
+    "png whose pixels unfold": png(1, 1, chunks=chunk(b"IDAT", ZEROS)),
     "gif that is a script too": gif(rest=b"*/=1;alert(1)"),
     "jpeg with a zip behind it": jpeg(rest=b"PK\3\4"),
 }

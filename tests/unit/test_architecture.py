@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 LAYER = ROOT / "layers" / "kiva_partner" / "kiva_partner"
 
 ORDER = (
-    {"errors", "dynamodb", "masking", "findings"},
+    {"errors", "dynamodb", "masking", "findings", "characters", "envelopes"},
     {"settings", "strict_json", "photos"},
     {"messages", "tokens"},
     {"ledger", "client", "payloads", "breaker", "catalogue"},

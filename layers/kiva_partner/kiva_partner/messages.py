@@ -11,11 +11,14 @@ from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
+from functools import cache
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from . import envelopes
+from .characters import Form, in_id, in_name, in_text, refusal
 from .errors import InvalidMessage, Violation
 from .photos import read_image
 from .settings import AmountMode, PartnerRules
@@ -55,8 +58,7 @@ class Money(Decimal):
 
 # `$` alone would let a newline through at the end; `\Z` is no JSON Schema.
 _REFERENCE = r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,99}$(?!\n)"
-_ID = r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f\u2028\u2029]{0,62}[^\s\x00-\x1f\x7f-\x9f])?$(?!\n)"
-_LINE = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$(?!\n)"
+_LINE = r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)"
 _CURRENCY = r"^[A-Z]{3}$(?!\n)"
 _S3_KEY = r"^photos/(?!.*(//|\.\.))[A-Za-z0-9][A-Za-z0-9._/-]{0,200}$(?!\n)"
 _IMAGE_URL = r"^https://[A-Za-z0-9.-]+(:[0-9]+)?/[!-~]*$(?!\n)"
@@ -65,24 +67,47 @@ _KIVA_REFERENCE = r"^[A-Za-z0-9-]{1,64}$(?!\n)"
 _IN_WORDS = {
     _KIVA_REFERENCE: "must be the id that Kiva shows: letters, digits and - only, 64 at most",
     _REFERENCE: "must be letters, digits and . _ ~ - only, 100 at most",
-    _ID: "must be an id of 1 to 64 characters without spaces at its ends and without control characters",
     _LINE: "must be one line without control characters",
     _CURRENCY: "must be a currency code of ISO 4217 (three capital letters)",
-    _S3_KEY: "must be a key of the payload bucket below photos/",
+    _S3_KEY: (
+        "must be a key of the payload bucket: photos/ and a name that may hold letters, digits and . _ / - only "
+        "(no blanks, accents or parentheses, no // or ..)"
+    ),
     _IMAGE_URL: "must be a public https URL",
     _PERIOD: "must be a month (YYYY-MM)",
 }
 
-Reference = Annotated[str, Meta(pattern=_REFERENCE, description="Your own id of this, for ever")]
-KivaReference = Annotated[str, Meta(pattern=_KIVA_REFERENCE, description="Kiva's own id of what was created")]
-Id = Annotated[str, Meta(pattern=_ID, max_length=64)]
-Line = Annotated[str, Meta(min_length=1, max_length=200, pattern=_LINE)]
-Text = Annotated[str, Meta(min_length=1, max_length=20_000)]
+# Each text says what it is, and so which characters it may hold: the form is part of the type.
+Reference = Annotated[str, Meta(pattern=_REFERENCE, description="Your own id of this, for ever"), in_id]
+KivaReference = Annotated[str, Meta(pattern=_KIVA_REFERENCE, description="Kiva's own id of what was created"), in_id]
+Id = Annotated[str, Meta(min_length=1, max_length=64, pattern=_LINE), in_id]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=_LINE), in_name]
+Line = Annotated[str, Meta(min_length=1, max_length=200, pattern=_LINE), in_text]
+Text = Annotated[str, Meta(min_length=1, max_length=20_000), in_text]
 CatalogueId = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
 class Strict(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Kiva ignores what it does not know; we refuse it, because an ignored field is a producer's lost intention."""
+
+    def __post_init__(self) -> None:
+        """Refuse the characters that a field must not hold. A ValueError gets the path of this object from msgspec."""
+        for name, form in _forms(type(self)):
+            text = getattr(self, name)
+            if text is not UNSET and (character := form(text)):
+                raise ValueError(f"{name} {refusal(character)}")
+
+
+@cache
+def _forms(schema: type[Strict]) -> list[tuple[str, Form]]:
+    """The text fields of a schema, each with its form. What may be absent is a union, and the form is in a part."""
+    return [
+        (name, form)
+        for name, annotation in schema.__annotations__.items()
+        for part in (annotation, *getattr(annotation, "__args__", ()))
+        for form in getattr(part, "__metadata__", ())
+        if form in (in_id, in_name, in_text)
+    ]
 
 
 class Entrep(Strict, frozen=True, kw_only=True):
@@ -90,9 +115,9 @@ class Entrep(Strict, frozen=True, kw_only=True):
 
     client_id: Id
     loan_id: Id
-    first_name: Line
-    last_name: Line | UnsetType = UNSET
-    gender: Annotated[str, Meta(description="female, male or unknown")]
+    first_name: Name
+    last_name: Name | UnsetType = UNSET
+    gender: Annotated[str, Meta(description="female, male or unknown"), in_id]
     amount: Money
 
 
@@ -107,7 +132,7 @@ class Instalment(Strict, frozen=True, kw_only=True):
 class Photo(Strict, frozen=True):
     """A photo that travels outside its message (a claim check): a key of the payload bucket, below `photos/`."""
 
-    s3_key: Annotated[str, Meta(pattern=_S3_KEY)]
+    s3_key: Annotated[str, Meta(pattern=_S3_KEY), in_id]
 
 
 class LoanDraft(Strict, frozen=True, kw_only=True):
@@ -117,19 +142,21 @@ class LoanDraft(Strict, frozen=True, kw_only=True):
     activity_id: CatalogueId | UnsetType = UNSET
     theme_type_id: CatalogueId | UnsetType = UNSET
     description_language_id: CatalogueId | UnsetType = UNSET
-    location: Line | UnsetType = UNSET
-    currency: Annotated[str, Meta(pattern=_CURRENCY, description="ISO 4217")]
+    location: Name | UnsetType = UNSET
+    currency: Annotated[str, Meta(pattern=_CURRENCY, description="ISO 4217"), in_id]
     loanuse: Line | UnsetType = UNSET
     description: Text | UnsetType = UNSET
     client_waiver_signed: bool | UnsetType = UNSET
     disburse_time: date | UnsetType = UNSET
     entreps: Annotated[list[Entrep], Meta(min_length=1, max_length=100)]
     schedule: Annotated[list[Instalment], Meta(min_length=1, max_length=500)] | UnsetType = UNSET
-    group_name: Line | UnsetType = UNSET
+    group_name: Name | UnsetType = UNSET
     internal_client_id: Id | UnsetType = UNSET
     internal_loan_id: Id | UnsetType = UNSET
     not_pictured: Annotated[list[bool], Meta(min_length=1)] | UnsetType = UNSET
-    image_encoded: Annotated[str, Meta(description="data URI with base64 of a PNG, JPEG or GIF")] | UnsetType = UNSET
+    image_encoded: Annotated[str, Meta(description="data URI with base64 of a PNG, JPEG or GIF"), in_id] | UnsetType = (
+        UNSET
+    )
     photo: Photo | UnsetType = UNSET
 
 
@@ -140,7 +167,7 @@ class Journal(Strict, frozen=True, kw_only=True):
     internal_client_id: Id | UnsetType = UNSET
     subject: Line
     body: Text
-    image_url: Annotated[str, Meta(pattern=_IMAGE_URL, max_length=2000)] | UnsetType = UNSET
+    image_url: Annotated[str, Meta(pattern=_IMAGE_URL, max_length=2000), in_id] | UnsetType = UNSET
 
 
 class JournalUpdates(Strict, frozen=True, kw_only=True):
@@ -163,7 +190,7 @@ class Repayments(Strict, frozen=True, kw_only=True):
     """`POST repayments`: `period` is the reporting month, needed unless a `reference` is given."""
 
     reference: Reference | UnsetType = UNSET
-    period: Annotated[str, Meta(pattern=_PERIOD)] | UnsetType = UNSET
+    period: Annotated[str, Meta(pattern=_PERIOD), in_id] | UnsetType = UNSET
     repayments: Annotated[list[Repayment], Meta(min_length=1, max_length=MAX_ROWS)]
 
 
@@ -222,8 +249,7 @@ def parse(kind: Kind, body: str, rules: PartnerRules) -> Message:
 
 def parse_json(kind: Kind, document: object, rules: PartnerRules) -> Message:
     """As `parse`, for a message that was read by `strict_json` and may be too large for a queue (an inline photo)."""
-    if isinstance(document, dict):
-        _refuse_other_kind(kind, document)
+    _refuse_other_kind(kind, document)
     message = checked(document, SCHEMAS[kind])
     match message:
         case LoanDraft():
@@ -239,7 +265,7 @@ def checked[Schema](document: object, schema: type[Schema]) -> Schema:
     try:
         return msgspec.convert(document, schema, dec_hook=_money)
     except msgspec.ValidationError as error:
-        raise InvalidMessage(_violation(str(error))) from None
+        raise InvalidMessage(_violation(str(error), document)) from None
 
 
 def _money(wanted: type, value: object) -> object:
@@ -260,21 +286,43 @@ def _money(wanted: type, value: object) -> object:
     return cents
 
 
-def _violation(text: str) -> Violation:
+def _violation(text: str, document: object) -> Violation:
     """Take msgspec's message apart: `Expected `int`, got `str` - at `$.entreps[0].amount``. It never holds values."""
     # Not split at the first " - at ": that may be part of an unknown field's name, which the sender chose.
     where = re.search(r" - at `(\$[a-z0-9_.\[\]]*)`\Z", text)
     rule, path = (text[: where.start()], where[1]) if where else (text, "$")
     if rule.startswith("Expected `str` matching regex"):
-        return Violation(path, next(words for pattern, words in _IN_WORDS.items() if repr(pattern) in rule))
-    if rule.startswith("Invalid enum value"):  # which it quotes
-        return Violation(path, "must be one of the values that openapi.json lists")
-    if rule == "Invalid RFC3339 encoded date":
-        return Violation(path, "must be a date that exists (YYYY-MM-DD)")
+        words = next(words for pattern, words in _IN_WORDS.items() if repr(pattern) in rule)
+        unseen = _unseen(_at(path, document))
+        return Violation(path, refusal(unseen) if unseen else words)
+    if of_field := re.fullmatch(r"([a-z0-9_]+) (holds U\+.*)", rule):  # by `Strict.__post_init__`
+        return Violation(f"{path}.{of_field[1]}", of_field[2])
     if named := re.fullmatch(r"Object (contains unknown|missing required) field `(.*)`", rule, re.DOTALL):
         what = "is not a field of this kind of message" if named[1] == "contains unknown" else "is missing"
         return Violation(f"{path}.{shown_name(named[2])}", what)
-    return Violation(path, rule.replace("`", "").replace("Expected", "must be", 1))
+    told = next((words for beginning, words in _TOLD.items() if rule.startswith(beginning)), None)
+    return Violation(path, told or rule.replace("`", "").replace("Expected", "must be", 1))
+
+
+_A_NUMBER = "must be in quotes, for leading zeros count"
+_TOLD = {
+    "Invalid enum value": "must be one of the values that openapi.json lists",  # msgspec quotes it
+    "Invalid RFC3339 encoded date": "must be a date that exists (YYYY-MM-DD)",
+    "Expected `str`, got `int`": _A_NUMBER,
+    "Expected `str`, got `decimal`": _A_NUMBER,
+}
+
+
+def _at(path: str, document: Any) -> Any:
+    """What stands at msgspec's path."""
+    for name, index in re.findall(r"\.([a-z0-9_]+)|\[([0-9]+)\]", path):
+        document = document[name or int(index)]
+    return document
+
+
+def _unseen(text: str) -> str | None:
+    """The character that a pattern may have stumbled over: what controls, or else what no id may hold."""
+    return next((it for it in text if it < " " or "\x7f" <= it < "\xa0"), None) or in_id(text)
 
 
 _NO_CLIENT_ID = "is missing; this partner reports with client ids"
@@ -282,9 +330,11 @@ KIND_OF_LIST = {"journals": Kind.JOURNAL_UPDATE, "repayments": Kind.REPAYMENT, "
 """The list that a message holds tells its kind."""
 
 
-def _refuse_other_kind(kind: Kind, document: dict[str, object]) -> None:
+def _refuse_other_kind(kind: Kind, document: object) -> None:
+    if envelope := envelopes.around(document):
+        raise InvalidMessage(Violation("$", envelope))
     for name, other in KIND_OF_LIST.items():
-        if name in document and other != kind:
+        if isinstance(document, dict) and name in document and other != kind:
             raise InvalidMessage(Violation(f"$.{name}", f"belongs to a {other} message, but this is the way of {kind}"))
 
 

@@ -8,6 +8,8 @@ from decimal import Decimal, InvalidOperation
 
 import msgspec
 
+from .characters import normal
+from .envelopes import instead_of_json
 from .errors import InvalidMessage, Violation
 
 MAX_DIGITS = 18
@@ -33,8 +35,8 @@ _ENCODER = msgspec.json.Encoder(decimal_format="number", order="deterministic", 
 def decode(body: str) -> object:
     """JSON as RFC 8259 has it, and stricter: no duplicate names, no NaN or Infinity, numbers with a point as Decimal.
 
-    Texts are in Unicode's form NFC, and empty fields are left out: Kiva refuses some of them (`""`), and an empty field
-    says nothing.
+    Texts are in their one form (`characters.normal`), and empty fields are left out: Kiva refuses some of them (`""`),
+    and an empty field says nothing.
 
     Raises:
         InvalidMessage: for anything else.
@@ -52,7 +54,7 @@ def decode(body: str) -> object:
         raise InvalidMessage(Violation("$", "holds a number whose exponent is too large")) from None
     except ValueError as error:  # json.JSONDecodeError is one; its text holds a position but no content
         where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise InvalidMessage(Violation("$", f"is not JSON{where}")) from None
+        raise InvalidMessage(Violation("$", instead_of_json(body) or f"is not JSON{where}")) from None
 
 
 def _unique_names(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -77,26 +79,26 @@ def _no_constant(name: str) -> object:
 def _tidy(value: object) -> object:
     match value:
         case str():
-            if not value.isascii():
-                try:
-                    value.encode()
-                except UnicodeEncodeError:
-                    raise InvalidMessage(Violation("$", "holds half of a surrogate pair in a text")) from None
-                if "\ufffe" in value or "\uffff" in value:
-                    raise InvalidMessage(Violation("$", "holds U+FFFE or U+FFFF in a text, which no queue carries"))
-                _limit_combining(value)
-                return unicodedata.normalize("NFC", value)
-            return value
+            return normal(value if value.isascii() else _carried(value))
         case dict():
-            tidy = {_tidy(name): _tidy(item) for name, item in value.items()}
-            return {
-                name: item
-                for name, item in tidy.items()
-                if item is not None and not (isinstance(item, str) and not item.strip())
-            }
+            # No name becomes another one: two fields would be one.
+            tidy = {name if name.isascii() else _carried(name): _tidy(item) for name, item in value.items()}
+            return {name: item for name, item in tidy.items() if item is not None and item != ""}
         case list():
             return [_tidy(item) for item in value]
     return value
+
+
+def _carried(text: str) -> str:
+    """The text, if a queue carries it and it can be put into a normal form in time."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidMessage(Violation("$", "holds half of a surrogate pair in a text")) from None
+    if "\ufffe" in text or "\uffff" in text:
+        raise InvalidMessage(Violation("$", "holds U+FFFE or U+FFFF in a text, which no queue carries"))
+    _limit_combining(text)
+    return text
 
 
 # No letter of a Latin script is among these, so that of most texts nothing has to be looked at one by one. Said by what
