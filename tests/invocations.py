@@ -18,6 +18,7 @@ def batch(*bodies, attributes=None):
                 "messageId": f"m{number}",
                 "receiptHandle": f"handle-{number}",
                 "body": body,
+                "eventSource": "aws:sqs",
                 "attributes": {"ApproximateReceiveCount": "1"},
                 "messageAttributes": shown,
             }

@@ -29,6 +29,7 @@ router = APIGatewayRouter()  # type: ignore[no-untyped-call]
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
     """A request of API Gateway in, its answer out."""
     with runtime.telemetry().invocation(context):
+        runtime.expect(event, "aws:apigateway")
         return _app().resolve({**event, "path": _route(event)}, context)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 OPERATIONS = {
     "dynamodb": ("BatchGetItem", "DeleteItem", "GetItem", "PutItem", "Query", "TransactWriteItems"),
     "events": ("PutEvents",),
-    "s3": ("DeleteObject", "GetObject", "ListObjectsV2", "PutObject"),
+    "s3": ("DeleteObject", "GetObject", "HeadObject", "ListObjectsV2", "PutObject"),
     "secretsmanager": ("GetSecretValue", "PutSecretValue"),
     "sqs": ("ChangeMessageVisibilityBatch", "SendMessage"),
     "ssm": ("GetParameter", "PutParameter"),

@@ -9,6 +9,8 @@ import io
 import threading
 from types import SimpleNamespace
 
+from botocore.exceptions import ClientError
+
 from faults.expressions import Invalid, check_substitutes, condition, update
 
 TRANSACTION_SIZE = 100
@@ -154,7 +156,7 @@ class S3:
     class NoSuchKey(Exception):
         """As boto3's."""
 
-    exceptions = SimpleNamespace(NoSuchKey=NoSuchKey)
+    exceptions = SimpleNamespace(NoSuchKey=NoSuchKey, ClientError=ClientError)
 
     def __init__(self):
         self.objects = {}
@@ -166,6 +168,12 @@ class S3:
         if Key not in self.objects:
             raise self.NoSuchKey
         return {"Body": io.BytesIO(self.objects[Key]), "ContentLength": len(self.objects[Key])}
+
+    def head_object(self, *, Key, **_):  # noqa: N803
+        if Key not in self.objects:  # HEAD has no body to name the error in
+            status = {"HTTPStatusCode": 404}
+            raise ClientError({"Error": {"Code": "404"}, "ResponseMetadata": status}, "HeadObject")
+        return {"ContentLength": len(self.objects[Key])}
 
     def delete_object(self, *, Key, **_):  # noqa: N803
         self.objects.pop(Key, None)

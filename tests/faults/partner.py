@@ -102,6 +102,7 @@ class Partner:
                 "receiptHandle": each["ReceiptHandle"],
                 "body": each["Body"],
                 "attributes": each["Attributes"],
+                "eventSource": "aws:sqs",
             }
             for each in received.get("Messages", [])
         ]

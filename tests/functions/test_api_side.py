@@ -1,4 +1,5 @@
 import base64
+import gzip
 import hashlib
 import json
 from copy import replace
@@ -7,6 +8,7 @@ from urllib.parse import urljoin
 import boto3
 import pytest
 import requests
+from botocore.exceptions import ClientError
 
 from deployment import FUNCTIONS
 from handlers import Function
@@ -346,6 +348,58 @@ def test_a_photo_that_the_bucket_does_not_hold_is_told_as_a_rule(drafts, deploye
     assert "names no object" in waiting("dead letters")[0]["MessageAttributes"]["Reason"]["StringValue"]
 
 
+def test_a_photo_that_the_bucket_does_not_hold_is_refused_before_anything_is_queued(drafts, deployed, waiting, table):
+    message = drafts.message("L-1", photo={"s3_key": "photos/none.png"})
+    status, body, _ = drafts.post(message)
+    assert status == 400
+    assert body["errors"] == [{"field": "$.photo.s3_key", "rule": "names no object of the payload bucket"}]
+    assert waiting() == []
+    assert table.scan(TableName="ledger")["Items"] == []
+    boto3.client("s3").put_object(Bucket="payloads", Key="photos/none.png", Body=PNG)
+    assert drafts.post(message)[0] == 202
+    assert len(waiting()) == 1
+
+
+@pytest.mark.parametrize("code", ["403", "500", "503"])
+def test_when_s3_cannot_tell_whether_a_photo_is_there_it_is_taken_in(drafts, deployed, waiting, monkeypatch, code):
+    s3 = runtime.aws("s3")()
+
+    def head_object(**_):
+        raise ClientError({"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": int(code)}}, "HeadObject")
+
+    monkeypatch.setattr(s3, "head_object", head_object)
+    assert drafts.post(drafts.message("L-1", photo={"s3_key": "photos/none.png"}))[0] == 202
+    assert len(waiting()) == 1
+
+
+def test_what_is_settled_is_answered_though_its_photo_is_gone(drafts, deployed):
+    """Photos are deleted after 30 days, and a POST repeated then is no new draft."""
+    s3 = boto3.client("s3")
+    s3.put_object(Bucket="payloads", Key="photos/1.png", Body=PNG)
+    message = drafts.message("L-1", photo={"s3_key": "photos/1.png"})
+    assert drafts.post(message, Prefer="wait")[0] == 200
+    s3.delete_object(Bucket="payloads", Key="photos/1.png")
+    assert drafts.post(message)[0] == 200
+
+
+def test_what_waits_already_is_not_looked_at_again(drafts, deployed):
+    s3 = boto3.client("s3")
+    s3.put_object(Bucket="payloads", Key="photos/1.png", Body=PNG)
+    message = drafts.message("L-1", photo={"s3_key": "photos/1.png"})
+    assert drafts.post(message)[0] == 202
+    s3.delete_object(Bucket="payloads", Key="photos/1.png")
+    assert drafts.post(message)[0] == 202
+
+
+def test_one_call_looks_for_a_photo_and_none_for_a_draft_without(drafts, deployed):
+    calls = []
+    runtime.aws("s3")().meta.events.register("before-call.s3", lambda model, **_: calls.append(model.name))
+    boto3.client("s3").put_object(Bucket="payloads", Key="photos/1.png", Body=PNG)
+    drafts.post(drafts.message("L-1", photo={"s3_key": "photos/1.png"}))
+    drafts.post(drafts.message("L-2"))
+    assert calls == ["HeadObject"]
+
+
 def test_an_object_that_is_no_photo_is_refused(drafts, deployed):
     boto3.client("s3").put_object(Bucket="payloads", Key="photos/x.png", Body=b"%PDF-1.7")
     status, body, _ = drafts.post(drafts.message("L-1", photo={"s3_key": "photos/x.png"}), Prefer="wait")
@@ -394,6 +448,31 @@ def test_a_message_is_taken_in_below_the_base_path_of_a_domain_too(function, dep
 
 def test_another_media_type_gets_415(function, deployed):
     assert function.post(function.message("L-1"), **{"Content-Type": "text/xml"})[0] == 415
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "gzip, identity"])
+def test_a_compressed_body_gets_415_and_is_told_what_is_taken(function, deployed, coding):
+    """RFC 9110 §12.5.3 and §15.5.16."""
+    status, body, headers = function.post(function.message("L-1"), **{"Content-Encoding": coding})
+    assert (status, headers["Accept-Encoding"]) == (415, "identity")
+    assert body["title"] == "The message must not be compressed (Content-Encoding)"
+    assert function.post(function.message("L-1"), **{"Content-Encoding": "identity"})[0] == 202
+
+
+def test_a_compressed_body_that_does_not_say_so_is_named(drafts, deployed):
+    packed = base64.b64encode(gzip.compress(json.dumps(drafts.message("L-1")).encode())).decode()
+    event = {"httpMethod": "POST", "path": "/x", "headers": None, "isBase64Encoded": True, "body": packed}
+    answer = drafts.handler(event, drafts.context)
+    assert json.loads(answer["body"])["errors"] == [{"field": "$", "rule": "is compressed (gzip); send it as it is"}]
+
+
+def test_an_envelope_is_named_by_the_api_and_in_the_dead_letter(function, deployed, waiting):
+    envelope = {"Type": "Notification", "TopicArn": "arn:aws:sns:us-east-1:1:mis", "Message": "{}"}
+    rule = "is a notification of SNS around a message; turn on raw message delivery for the subscription"
+    status, body, _ = function.post(envelope)
+    assert (status, body["errors"]) == (400, [{"field": "$", "rule": rule}])
+    assert function.batch(envelope) == []
+    assert waiting("dead letters")[0]["MessageAttributes"]["Reason"]["StringValue"] == f"$: {rule}"
 
 
 def test_a_body_in_base64_is_read_and_garbage_in_it_is_refused(drafts, deployed):

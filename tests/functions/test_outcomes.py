@@ -106,7 +106,9 @@ def test_while_the_bus_is_not_to_be_reached_nothing_is_lost(function, stream, ou
 
 def test_a_record_that_cannot_be_read_is_laid_aside(outcomes, told, waiting, capsys):
     change = {"Keys": {"pk": {"S": "x"}}, "NewImage": {"state": {"S": "ACCEPTED"}}, "SequenceNumber": "1"}
-    assert outcomes({"Records": [{"eventID": "e-1", "dynamodb": change}]}) == {"batchItemFailures": []}
+    assert outcomes({"Records": [{"eventID": "e-1", "eventSource": "aws:dynamodb", "dynamodb": change}]}) == {
+        "batchItemFailures": []
+    }
     (letter,) = waiting("dead-letters")
     assert json.loads(letter["Body"])["Keys"] == {"pk": {"S": "x"}}
     assert '"OutcomeLaidAside":[1.0]' in capsys.readouterr().out

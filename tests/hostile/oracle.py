@@ -12,6 +12,7 @@ from hostile.mutator import MARKER
 from kiva_partner import messages
 from kiva_partner.api import Intake
 from kiva_partner.catalogue import Catalogue
+from kiva_partner.characters import in_id
 from kiva_partner.errors import InvalidMessage
 from kiva_partner.ledger import Ledger
 from kiva_partner.messages import Kind, from_text, parse, to_text
@@ -64,9 +65,9 @@ class Oracle:
     def _renew(self):
         dynamodb, s3 = DynamoDb(), S3()
         ledger = Ledger(lambda: dynamodb, TABLE, self.settings.ledger_scope)
-        store = Payloads(lambda: s3, "payloads", self.settings.rules.max_image_bytes).store_photo
+        payloads = Payloads(lambda: s3, "payloads", self.settings.rules.max_image_bytes)
         self._intakes = {
-            kind: Intake(kind, self.settings, ledger, None, lambda: self._queue, store, REVIEW, _Telemetry())
+            kind: Intake(kind, self.settings, ledger, None, lambda: self._queue, payloads, REVIEW, _Telemetry())
             for kind in Kind
         }
 
@@ -128,6 +129,7 @@ def _check_message(message):
     assert len({each.reference for each in message.submissions}) == len(message.submissions)
     for each in message.submissions:
         assert not UNPRINTABLE.search(each.reference)
+        assert not in_id(each.loan_id), "an id holds what nobody sees"
         sent = encode(each.content)
         assert set(json.loads(sent)) <= FIELDS[each.kind], "Kiva would get a field that the schema does not know"
         assert each.kind is Kind.LOAN_DRAFT or each.fingerprint == hashlib.sha256(sent).hexdigest()

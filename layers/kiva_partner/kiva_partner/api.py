@@ -21,7 +21,8 @@ from .errors import InvalidMessage, NotDecidable, NotSent, SubmissionError, Viol
 from .ledger import TRANSACTION_SIZE, Ledger, Outcome, Row, State
 from .messages import FROM_API, MAX_MESSAGE_BYTES, Kind, Message, Submission, parse_json
 from .pa2 import Review, refusals
-from .photos import Image, read_image
+from .payloads import NO_SUCH_PHOTO, Payloads
+from .photos import read_image
 from .relay import Relay, Verdict
 from .settings import Settings
 from .strict_json import decode, encode
@@ -35,6 +36,9 @@ MAX_BODY_BYTES = 6 * 2**20
 
 MAX_SHOWN_BYTES = 5_000_000
 """Of submissions in one answer. A Lambda function answers with at most 6 MB, in which the body is a text in a text."""
+
+_GZIP = "H4sI"
+"""In base64, how RFC 1952 §2.3.1 has a stream of deflate begin."""
 
 LONGEST_DELAY = 15
 """Seconds; a second for each transaction is plenty."""
@@ -71,7 +75,7 @@ class Intake(Struct, frozen=True):
     ledger: Ledger
     relay: Relay
     sqs: "Callable[[], SQSClient]"
-    store_photo: Callable[[Image], None]
+    payloads: Payloads
     review: Review
     telemetry: Telemetry
 
@@ -91,6 +95,9 @@ class Intake(Struct, frozen=True):
         headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
         if "json" not in headers.get("content-type", "application/json").lower():
             return _problem(415, "unsupported-media-type", "The message must be application/json")
+        if headers.get("content-encoding", "identity").lower() != "identity":
+            refused = _problem(415, "unsupported-media-type", "The message must not be compressed (Content-Encoding)")
+            return Answer(415, refused.body, {"Accept-Encoding": "identity"})  # RFC 9110 §12.5.3
         document = decode(body_of(event))
         message = self.review(parse_json(self.kind, document, self.settings.rules))
         known = self._rows(message)
@@ -102,9 +109,22 @@ class Intake(Struct, frozen=True):
         if len(standing) == len(message.submissions) and not _helps(standing):
             self._tried("a receipt is not written", lambda: self.ledger.write_receipt(message))
             return answer(message, standing, {})
+        if len(standing) < len(message.submissions):
+            self._look_for_photos(message)
         wait = "wait" in _preferences(headers.get("prefer", ""))
         text = self._for_the_queue(document, message)
         return self._submit_now(message, text, remaining) if wait else self._queue(message, text)
+
+    def _look_for_photos(self, message: Message) -> None:
+        """Nobody would hear of a photo that is missed only after the message was queued. Raises InvalidMessage."""
+        for photo in (each.photo for each in message.submissions if each.photo):
+            try:
+                missing = self.payloads.is_missing(photo)
+            except Exception as error:  # noqa: BLE001 it is looked for again when it is sent
+                self.telemetry.unexpected("whether a photo is there could not be seen", error)
+                return
+            if missing:
+                raise InvalidMessage(NO_SUCH_PHOTO)
 
     def _for_the_queue(self, document: object, message: Message) -> str:
         """The message as text. An inline photo that no queue can carry goes to the bucket, its key into the text."""
@@ -112,7 +132,7 @@ class Intake(Struct, frozen=True):
         if len(text) > MAX_MESSAGE_BYTES and isinstance(document, dict) and "image_encoded" in document:
             image, _ = read_image(document["image_encoded"], self.settings.rules.max_image_bytes)
             if image:
-                self.store_photo(image)
+                self.payloads.store_photo(image)
                 lighter = {name: value for name, value in document.items() if name != "image_encoded"}
                 text = encode({**lighter, "photo": {"s3_key": image.s3_key}})
         if len(text) > MAX_MESSAGE_BYTES:
@@ -217,7 +237,8 @@ def body_of(event: Mapping[str, Any]) -> str:
     try:
         return base64.b64decode(body, validate=True).decode()
     except ValueError:  # no base64, or no UTF-8 in it
-        raise InvalidMessage(Violation("$", "is not UTF-8 text")) from None
+        rule = "is compressed (gzip); send it as it is" if body.startswith(_GZIP) else "is not UTF-8 text"
+        raise InvalidMessage(Violation("$", rule)) from None
 
 
 def _preferences(header: str) -> set[str]:

@@ -77,6 +77,10 @@ class Misconfigured(SubmissionError):
     """Credentials, scopes or settings are wrong, so every message would fail alike: raise the alarm, let them wait."""
 
 
+class WrongTrigger(SubmissionError):
+    """Something called a function that it is not for. Nothing was claimed, so whoever called keeps its event."""
+
+
 def where(error: BaseException) -> str:
     """Class and place of an error, for the log. Its text is left out: it may hold what was being handled."""
     frame = error.__traceback__

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from mypy_boto3_s3 import S3Client
 
+NO_SUCH_PHOTO = Violation("$.photo.s3_key", "names no object of the payload bucket")
+NOT_FOUND = 404
+
 UNKNOWN_PREFIX = "unknown/"
 DEAD_LETTER_PREFIX = "dead-letters/"
 _KEY = re.compile(rf"{UNKNOWN_PREFIX}([a-z_]+)/([A-Za-z0-9._~:-]+)/([0-9a-f]{{16}})")
@@ -63,12 +66,26 @@ class Payloads:
         """Put a photo where a message can name it."""
         self._put(image.s3_key, image.content, ContentType=image.media_type)
 
+    def is_missing(self, photo: Photo) -> bool:
+        """Whether S3 says that it has no such photo. A role that may not list the bucket would be told 403 instead.
+
+        Source: Amazon S3 API Reference, "HeadObject", Permissions.
+        """
+        s3 = self._s3()
+        try:
+            s3.head_object(Bucket=self._bucket, Key=photo.s3_key)
+        except s3.exceptions.ClientError as error:
+            if error.response["ResponseMetadata"]["HTTPStatusCode"] == NOT_FOUND:
+                return True
+            raise
+        return False
+
     def load_photo(self, photo: Photo) -> str:
         """The data URI of a stored photo. Raises InvalidMessage when it is missing or is no photo."""
         try:
             content = self._get(photo.s3_key, most=self._max_image_bytes + 1)
         except KeyError:
-            raise InvalidMessage(Violation("$.photo.s3_key", "names no object of the payload bucket")) from None
+            raise InvalidMessage(NO_SUCH_PHOTO) from None
         image, broken = sniff_image(content, self._max_image_bytes)
         if image is None:
             raise InvalidMessage(*(Violation("$.photo", rule) for rule in broken))

@@ -4,6 +4,7 @@ Handlers read it; nothing else does. Tests replace the environment and call `for
 """
 
 import os
+import re
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from .catalogue import Catalogues
 from .client import KivaClient, Remaining, new_ssl_context, post_form
 from .decisions import Decisions
 from .dynamodb import write_transactions_whole
-from .errors import Misconfigured
+from .errors import Misconfigured, WrongTrigger
 from .housekeeping import Housekeeping
 from .ledger import Ledger
 from .messages import Kind
@@ -48,6 +49,7 @@ AWS_CONFIG = Config(
 def consume(kind: Kind, event: Mapping[str, Any], context: "LambdaContext") -> Mapping[str, Any]:
     """What a function behind a queue and a route does with whichever of the two called it."""
     with telemetry().invocation(context):
+        expect(event, "aws:sqs", "aws:apigateway")
         records = event.get("Records")
         try:
             if records is not None:
@@ -58,6 +60,43 @@ def consume(kind: Kind, event: Mapping[str, Any], context: "LambdaContext") -> M
             if records is not None:
                 return come_again(record["messageId"] for record in records)
             return problem(error).as_proxy_result()
+
+
+_TRIGGERS = {
+    "aws:sqs": "batches of its SQS queue",
+    "aws:apigateway": "requests of API Gateway",
+    "aws:dynamodb": "batches of the ledger's stream",
+    "aws.scheduler": "its schedule",
+}
+
+
+def expect(event: object, *triggers: str) -> None:
+    """Say what a function takes, when it was called by anything else. Raises WrongTrigger.
+
+    It is raised and not answered: an answer would have SNS or S3 count it as delivered, and a stream go on. So it is
+    tried again, stays in its stream, and rings the alarm for functions that fail.
+    """
+    trigger = _trigger(event)
+    if trigger not in triggers:
+        takes = " and ".join(_TRIGGERS[it] for it in triggers)
+        shown = trigger if trigger and re.fullmatch(r"aws:[a-z0-9-]{1,20}", trigger) else "something else"
+        error = WrongTrigger(f"this function takes {takes}, and was called by {shown}")
+        telemetry().refused("nothing was taken in", error)
+        raise error
+
+
+def _trigger(event: object) -> str | None:
+    """What called, by its event; None for what is not known. SNS alone writes `EventSource` with a capital."""
+    match event:
+        case {"Records": []}:
+            return "aws:sqs"
+        case {"Records": [{"eventSource": str(source)}, *_]} | {"Records": [{"EventSource": str(source)}, *_]}:
+            return source
+        case {"httpMethod": _} | {"requestContext": _}:
+            return "aws:apigateway"
+        case {"detail-type": "Scheduled Event"}:
+            return "aws.scheduler"
+    return None
 
 
 def seconds_left(context: "LambdaContext") -> Remaining:
@@ -87,7 +126,7 @@ def consumer(kind: Kind) -> Consumer:
 @cache
 def intake(kind: Kind) -> Intake:
     """What stands behind the API route of a kind."""
-    return Intake(kind, settings(), ledger(), relay(), aws("sqs"), payloads().store_photo, review(), telemetry())
+    return Intake(kind, settings(), ledger(), relay(), aws("sqs"), payloads(), review(), telemetry())
 
 
 @cache
