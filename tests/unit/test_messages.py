@@ -796,7 +796,7 @@ def test_a_draft_has_one_photo_only(rules):
         "photos/.a",
     ],
 )
-def test_a_key_that_no_photo_can_have_is_told_which_characters_it_may_hold(key, rules):
+def test_a_photo_beside_the_message_lies_below_photos(key, rules):
     body = without(individual(), "image_encoded") | {"photo": {"s3_key": key}}
 
     assert violations(DRAFT, body, rules) == {

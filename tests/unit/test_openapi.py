@@ -222,7 +222,7 @@ def test_no_amount_that_is_taken_is_refused_by_the_schema(amount):
             {"journals": [{"internal_loan_id": "L-1", "subject": "s", "body": "b", "image_url": "http://a.example/1"}]},
         ),
         ("/repayments", {"repayments": [{"loan_id": "L-1"}]}),
-        ("/repayments", {"repayments": [{"loan_id": " L-1", "amount": 1}]}),
+        ("/repayments", {"repayments": [{"loan_id": "L-\x001", "amount": 1}]}),
         ("/repayments", {"repayments": [{"loan_id": "L-1", "amount": "1"}]}),
         ("/repayments", {"repayments": [{"loan_id": "L-1", "amount": -1}]}),
         ("/repayments", {"period": "2026-13", "repayments": [{"loan_id": "L-1", "amount": 1}]}),
