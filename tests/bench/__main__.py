@@ -19,6 +19,7 @@ from bench import cold, cost, plot, scale, tokens, warm
 from bench.environment import Figure, Stage, stage
 from bench.goals import SCALE
 from bench.report import as_json, failures, missed_by_the_clock, show
+from cli.show import fit_every_terminal
 from local.stack import step
 
 RESULTS = Path(__file__).with_name("results")
@@ -74,6 +75,7 @@ def _keep(figures: Mapping[str, Figure], seconds: float) -> None:
 
 def main() -> int:
     """Measure, show, keep; 0 when all gates hold."""
+    fit_every_terminal()
     console = Console(highlight=False)
     if not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = WIDE

@@ -268,7 +268,7 @@ def test_interim_answers_are_read_over_with_their_headers(session, status, pace)
     with HttpServer(say(*parts if pace == "one by one" else [b"".join(parts)])) as server:
         with session(at(server)) as kiva:
             for _ in range(2):
-                assert kiva.post_loan_draft({}).loan_draft_uuid.encode() in CREATED
+                assert kiva.post_loan_draft({}).kiva[0]["loan_draft_uuid"].encode() in CREATED
         assert server.connections == 1
 
 

@@ -58,7 +58,7 @@ class Kiva:
             yield self
 
     def post(self):
-        return self.session.post_loan_draft({"currency": "KES"}).loan_draft_uuid
+        return self.session.post_loan_draft({"currency": "KES"}).kiva[0]["loan_draft_uuid"]
 
     def at_once(self, *more):
         """The first answer, and more in the same breath."""
