@@ -260,6 +260,20 @@ MUTANTS = [
         f"{CONNECTIONS} -k decrypted",
     ),
     Mutant(
+        "nobody looks whether something waits on a connection",
+        "client.py",
+        "<= IDLE_SECONDS and self.sock.is_quiet()",
+        "<= IDLE_SECONDS",
+        f"{CONNECTIONS} -k comes_later",
+    ),
+    Mutant(
+        "a connection that speaks another protocol serves again",
+        "client.py",
+        "            self.close()  # we asked for none",
+        "            pass  # we asked for none",
+        f"{CONNECTIONS} -k another_protocol",
+    ),
+    Mutant(
         "a session ticket counts as an answer",
         "client.py",
         "except (BlockingIOError, ssl.SSLWantReadError):",
