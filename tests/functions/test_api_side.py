@@ -382,11 +382,14 @@ def test_what_is_settled_is_answered_though_its_photo_is_gone(drafts, deployed):
     assert drafts.post(message)[0] == 200
 
 
-def test_what_waits_already_is_not_looked_at_again(drafts, deployed):
+@pytest.mark.parametrize("answer", [(429, {}), (500, {})], ids=["RETRY", "UNKNOWN"])
+def test_what_was_sent_once_is_not_refused_for_its_photo(drafts, deployed, table, answer):
+    """Of what is UNKNOWN, "nothing was taken" would not be true."""
     s3 = boto3.client("s3")
     s3.put_object(Bucket="payloads", Key="photos/1.png", Body=PNG)
     message = drafts.message("L-1", photo={"s3_key": "photos/1.png"})
-    assert drafts.post(message)[0] == 202
+    deployed.answers = [answer]
+    assert drafts.post(message, Prefer="wait")[0] == 202
     s3.delete_object(Bucket="payloads", Key="photos/1.png")
     assert drafts.post(message)[0] == 202
 
