@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from shlex import quote
 from urllib.parse import urlsplit
 
 import pytest
@@ -68,7 +69,9 @@ class Reader:
         # The first version of the AWS command line asks AWS itself for SQS, unless it is told on the command line.
         aws = folder / "bin" / "aws"
         aws.parent.mkdir()
-        aws.write_text(f'#!/bin/sh\nexec {ROOT}/.venvs/aws/bin/aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"\n')
+        aws.write_text(
+            f'#!/bin/sh\nexec {quote(str(ROOT))}/.venvs/aws/bin/aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"\n'
+        )
         aws.chmod(0o755)
 
     def run(self, language, text, user):

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from shlex import quote
 
 import httpx2
 import pytest
@@ -24,7 +25,7 @@ def command(folder):
     """A folder for PATH in which `kiva-sandbox` is, as an installation would have it."""
     script = folder / "bin" / "kiva-sandbox"
     script.parent.mkdir()
-    script.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m kiva_sandbox "$@"\n')
+    script.write_text(f'#!/bin/sh\nPYTHONPATH={quote(str(ROOT))} exec {quote(sys.executable)} -m kiva_sandbox "$@"\n')
     script.chmod(0o755)
     return script.parent
 
