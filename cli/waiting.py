@@ -11,6 +11,7 @@ from cli.show import words_of
 SECTIONS: Final = {
     "unknown": "To decide",
     "rejected": "Refused",
+    "not_sent": "Came again, not sent",
     "uploads": "Repayment uploads to finalise",
     "archives": "Journals to confirm",
     "drafts": "Drafts to publish",

@@ -88,11 +88,16 @@ def create_table(dynamodb):
                     {"AttributeName": name, "KeyType": "HASH"},
                     {"AttributeName": time, "KeyType": "RANGE"},
                 ],
-                "Projection": {"ProjectionType": projection},
+                "Projection": projection,
             }
             for index, name, time, projection in (
-                ("by_state", "kind_state", "updated_at", "ALL"),
-                ("by_loan", "loan_id", "created_at", "KEYS_ONLY"),
+                ("by_state", "kind_state", "updated_at", {"ProjectionType": "ALL"}),
+                (
+                    "by_loan",
+                    "loan_id",
+                    "created_at",
+                    {"ProjectionType": "INCLUDE", "NonKeyAttributes": ["period"]},
+                ),
             )
         ],
     )

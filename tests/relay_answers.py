@@ -72,6 +72,11 @@ def waiting() -> dict[str, Any]:
             call("repayment", 2, 3, 4, 5, 6, 7, 8, decidable_at="2026-11-25T13:00:00+00:00"),
         ],
         "rejected": [submission("loan_draft", 10, reason="api.error: activity_id is not valid"), refused(11)],
+        "not_sent": [
+            submission(
+                number=40, state="ACCEPTED", period="2026-10", amount="100.00", replaced_by="2026-10:L-40:120.00"
+            )
+        ],
         "uploads": [
             {
                 "upload_id": "90001",
@@ -165,8 +170,10 @@ class FakeRelay:
             if problems := upload.get("problems"):
                 upload["problem_rows"] = len(problems)
                 del problems[MOST_SHOWN:]
-        sections = [name for name in ("unknown", "rejected", "uploads", "archives", "drafts") if name in told]
-        if len(sections) == 5:  # else it is a relay of another version
+        sections = [
+            name for name in ("unknown", "rejected", "not_sent", "uploads", "archives", "drafts") if name in told
+        ]
+        if len(sections) == 6:  # else it is a relay of another version
             told["counts"] = {name: len(told[name]) for name in sections}
         for name in sections:
             del told[name][MOST_SHOWN:]
@@ -190,7 +197,13 @@ class FakeRelay:
         raise Refused(409, {"title": "It cannot be decided now", "detail": "somebody else decided it"})
 
     def _take_off(self, reference: str) -> None:
-        names = {"rejected": "reference", "uploads": "upload_id", "archives": "archive_id", "drafts": "loan_draft_uuid"}
+        names = {
+            "rejected": "reference",
+            "not_sent": "reference",
+            "uploads": "upload_id",
+            "archives": "archive_id",
+            "drafts": "loan_draft_uuid",
+        }
         for section, name in names.items():
             self.waiting[section] = [each for each in self.waiting[section] if each[name] != reference]
 

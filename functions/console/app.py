@@ -11,12 +11,12 @@ from aws_lambda_powertools.event_handler import APIGatewayRestResolver, Response
 from aws_lambda_powertools.event_handler.router import APIGatewayRouter
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
-from kiva_partner import api, runtime, waiting
+from kiva_partner import api, runtime, versions, waiting
 from kiva_partner.checks import checks_of
 from kiva_partner.client import CONFIG_NAMES, MAX_LOANS_PER_PAGE
 from kiva_partner.decisions import parse_decision
 from kiva_partner.errors import InvalidMessage, NotDecidable, SubmissionError, Violation
-from kiva_partner.ledger import Row, State
+from kiva_partner.ledger import State
 from kiva_partner.messages import Kind
 from kiva_partner.openapi import document
 
@@ -75,7 +75,7 @@ def submission(kind: str, reference: str) -> Response[str]:
     found, name = _kind(kind), unquote(reference)
     ledger = runtime.ledger()
     if row := ledger.read(found, name):
-        return _ok({**api.show(row), **_versions(row)})
+        return _ok({**api.show(row), **versions.shown(row, versions.versions_of(ledger, row))})
     if references := ledger.read_receipt(found, name):
         return _ok(api.summary(found, name, ledger.read_all(found, references).values(), _query("cursor")))
     return _response(api.not_found("No submission of this kind has this reference"))
@@ -163,25 +163,6 @@ def config(name: str) -> Response[str]:
 def openapi() -> Response[str]:
     """This API in OpenAPI 3.1, made from the types that check the messages."""
     return _ok(document())
-
-
-def _versions(row: Row) -> dict[str, list[str]]:
-    """A corrected amount of the same month is a submission of its own; say which it replaces, or by which it was."""
-    if row.kind is not Kind.REPAYMENT or not row.period:
-        return {}
-    others = [
-        other
-        for other in runtime.ledger().list_by_loan(row.loan_id).rows
-        if other.kind is row.kind
-        and other.period == row.period
-        and other.reference != row.reference
-        and other.state not in (State.REJECTED, State.ABANDONED)
-    ]
-    found = {
-        "replaces": [other.reference for other in others if other.created_at < row.created_at],
-        "replaced_by": [other.reference for other in others if other.created_at > row.created_at],
-    }
-    return {name: references for name, references in found.items() if references}
 
 
 def _kind(text: str) -> Kind:

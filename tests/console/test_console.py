@@ -43,7 +43,10 @@ def test_sections_come_by_urgency_with_their_counts(desk):
     text = words(desk.get("/"))
     titles = ["To decide", "Refused", "Repayment uploads to finalise", "Journals to confirm", "Drafts to publish"]
     assert [f"{count} {title}" in text for count, title in zip((2, 2, 1, 1, 2), titles, strict=True)] == [True] * 5
-    places = [desk.get("/").text.index(f'<h2 id="{name}"') for name in ("unknown", "rejected", "uploads", "archives")]
+    places = [
+        desk.get("/").text.index(f'<h2 id="{name}"')
+        for name in ("unknown", "rejected", "not_sent", "uploads", "archives")
+    ]
     assert places == sorted(places)
 
 
@@ -149,7 +152,7 @@ def test_a_filter_that_makes_no_sense_is_named(desk, query):
 def test_thousands_of_refused_rows_come_in_pages(relay, desk):
     relay.waiting["rejected"] = [refused(number) for number in range(2000)]
     overview = desk.get("/")
-    assert overview.text.count('name="item" value="repayment/2026') == 20
+    assert overview.text.count('name="item" value="repayment/2026') == 20 + len(relay.waiting["not_sent"])
     assert "2000 Refused" in words(overview)
     assert "All 500: Refused" in words(overview)
     assert "1500 older entries are not here" in words(overview)
@@ -206,8 +209,8 @@ def test_a_submission_has_a_page_with_all_facts(relay, desk):
     relay.submissions = [
         submission(
             "repayment", 50, "ACCEPTED", period="2026-10", attempts=3, call_id="c-1", decisions=[decided],
-            kiva={"upload_id": "90009"}, warnings=["the loan is new"], replaces=["2026-10:L-50:90.00"],
-            replaced_by=["2026-10:L-50:110.00"],
+            kiva={"upload_id": "90009"}, warnings=["the loan is new"], replaces="2026-10:L-50:90.00",
+            replaced_by="2026-10:L-50:110.00",
         )
     ]  # fmt: skip
     page = desk.get("/submissions/repayment/2026-10:L-50:100.00")
@@ -615,7 +618,7 @@ def attacked(value):
     return value
 
 
-@pytest.mark.parametrize("section", ["", "unknown", "rejected", "uploads", "archives", "drafts"])
+@pytest.mark.parametrize("section", ["", "unknown", "rejected", "not_sent", "uploads", "archives", "drafts"])
 def test_words_of_others_are_only_shown(relay, desk, section):
     relay.waiting = attacked(waiting())
     page = desk.get("/", params={"section": section, "text": ATTACK})
@@ -626,7 +629,8 @@ def test_words_of_others_are_only_shown(relay, desk, section):
 def test_words_of_others_are_only_shown_on_the_other_pages(relay, desk):
     row = attacked(submission("repayment", 1, reason="x", problem={"code": "c", "details": "d"}, warnings=["w"],
                               period="p", kiva={"confirm_url": "https://kiva.org/", "x": "y"}, call_id="c",
-                              replaces=["r"], replaced_by=["s"], decisions=call("x", 1, decisions=[{"by": "b"}])
+                              replaces="r", replaced_by="s", stands_last="t", in_doubt=["u"],
+                              not_sent="n", decisions=call("x", 1, decisions=[{"by": "b"}])
                               ["submissions"][0]["decisions"]))  # fmt: skip
     relay.submissions = [row | {"kind": "repayment", "reference": "R", "loan_id": "L"}]
     harmless(desk.get("/submissions/repayment/R"))

@@ -22,15 +22,15 @@ def rows_of(content):
 
 def test_no_filter_chooses_everything_by_urgency():
     entries = choose(waiting())
-    assert list(entries) == list(SECTIONS) == ["unknown", "rejected", "uploads", "archives", "drafts"]
-    assert counts(entries) == {"unknown": 2, "rejected": 2, "uploads": 1, "archives": 1, "drafts": 2}
+    assert list(entries) == list(SECTIONS) == ["unknown", "rejected", "not_sent", "uploads", "archives", "drafts"]
+    assert counts(entries) == {"unknown": 2, "rejected": 2, "not_sent": 1, "uploads": 1, "archives": 1, "drafts": 2}
 
 
 @pytest.mark.parametrize(
     ("filters", "left"),
     [
         ({"section": "archives"}, {"archives": 1}),
-        ({"kind": "repayment"}, {"unknown": 1, "rejected": 1, "uploads": 1}),
+        ({"kind": "repayment"}, {"unknown": 1, "rejected": 1, "not_sent": 1, "uploads": 1}),
         ({"kind": "loan_draft"}, {"unknown": 1, "rejected": 1, "drafts": 2}),
         ({"kind": "journal_update"}, {"archives": 1}),
         ({"text": "l-11"}, {"rejected": 1, "uploads": 1}),

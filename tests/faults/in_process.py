@@ -7,6 +7,7 @@ transaction; and its conditions are not atomic under threads. That it says the s
 import copy
 import io
 import threading
+from itertools import compress
 from types import SimpleNamespace
 
 from botocore.exceptions import ClientError
@@ -16,7 +17,7 @@ from faults.expressions import Invalid, check_substitutes, condition, update
 TRANSACTION_SIZE = 100
 
 INDEXES = {"kind_state": ("updated_at", True), "loan_id": ("created_at", False)}
-"""What each goes by besides, and whether it holds whole items or their keys alone."""
+"""What each goes by besides, and whether it holds whole items or their keys and month alone."""
 
 
 class ConditionalCheckFailedException(Exception):
@@ -70,10 +71,12 @@ class DynamoDb:
         ExpressionAttributeValues,  # noqa: N803
         Limit=None,  # noqa: N803
         ExclusiveStartKey=None,  # noqa: N803
+        FilterExpression="",  # noqa: N803
         **_,
     ):
         """Items of an index with one value of its key, the latest first: the only query that the layer makes."""
-        (name,), (value, *since) = ExpressionAttributeNames.values(), ExpressionAttributeValues.values()
+        (name,), month = ExpressionAttributeNames.values(), ExpressionAttributeValues.pop(":period", None)
+        value, *since = ExpressionAttributeValues.values()
         time, whole = INDEXES[name]
         keys = ("pk", name, time)
         with self._lock:
@@ -83,7 +86,9 @@ class DynamoDb:
         if ExclusiveStartKey:
             found = [item for item in found if _place(item, time) < _place(ExclusiveStartKey, time)]
         shown = found if whole else [{key: item[key] for key in keys} for item in found]
-        answer = {"Items": shown[:Limit]}
+        # As DynamoDB does it: a page is counted first, then filtered.
+        passes = [not FilterExpression or item.get("period") == month for item in found]
+        answer = {"Items": list(compress(shown[:Limit], passes))}
         if Limit and len(found) > Limit:
             answer["LastEvaluatedKey"] = {key: found[Limit - 1][key] for key in keys}
         return answer

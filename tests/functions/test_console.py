@@ -255,16 +255,6 @@ def test_a_path_that_comes_decoded_as_sam_local_gives_it_is_found_too(reports, c
     assert import_module("console.app").handler(event, context)["statusCode"] == 404
 
 
-def test_a_corrected_amount_of_a_month_replaces_the_earlier_one(reports, console):
-    for amount in (100, 120):
-        row = {"loan_id": "L-1", "client_id": "C", "amount": amount}
-        reports.batch({"period": "2026-10", "repayments": [row]})
-    reports.batch({"period": "2026-11", "repayments": [row]})
-    assert console("/submissions/repayment/2026-10:L-1:120.00")[1]["replaces"] == ["2026-10:L-1:100.00"]
-    assert console("/submissions/repayment/2026-10:L-1:100.00")[1]["replaced_by"] == ["2026-10:L-1:120.00"]
-    assert "replaces" not in console("/submissions/repayment/2026-11:L-1:120.00")[1]
-
-
 def test_warnings_about_what_pa2_will_want_mended_are_shown(drafts, console):
     drafts.batch(drafts.message("L-1", schedule=[{"date": "2026-12-01", "principal": 99}]))
     warnings = console("/submissions/loan_draft/L-1")[1]["warnings"]

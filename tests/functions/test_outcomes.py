@@ -135,7 +135,7 @@ def test_the_digest_says_what_waits_for_a_person(drafts, reports, outcomes, told
     (event,) = told()
     assert event["detail-type"] == "SubmissionDigest"
     digest = event["detail"]
-    assert digest["waiting"] == {"drafts": 2, "archives": 0, "uploads": 1, "unknown": 1, "rejected": 1}
+    assert digest["waiting"] == {"drafts": 2, "archives": 0, "uploads": 1, "unknown": 1, "rejected": 1, "not_sent": 0}
     upload = runtime.ledger().read(Kind.REPAYMENT, "2026-10:L-3:100.50").outcome.kiva["upload_id"]
     assert digest["text"] == (
         f"2 drafts to publish in PA2 > Loans > Drafts; 1 upload to finalise in PA2 > Repayments: {upload}; "

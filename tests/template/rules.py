@@ -334,10 +334,17 @@ def the_ledger_is_as_agreed_and_cannot_be_lost(template: Template) -> Iterator[s
     if table["TimeToLiveSpecification"] != {"AttributeName": "expires_at", "Enabled": True}:
         yield "LedgerTable forgets nothing"
     indexes = {
-        it["IndexName"]: (it["Projection"]["ProjectionType"], *(key["AttributeName"] for key in it["KeySchema"]))
+        it["IndexName"]: (
+            it["Projection"]["ProjectionType"],
+            it["Projection"].get("NonKeyAttributes", []),
+            *(key["AttributeName"] for key in it["KeySchema"]),
+        )
         for it in table["GlobalSecondaryIndexes"]
     }
-    if indexes != {"by_state": ("ALL", "kind_state", "updated_at"), "by_loan": ("KEYS_ONLY", "loan_id", "created_at")}:
+    if indexes != {
+        "by_state": ("ALL", [], "kind_state", "updated_at"),
+        "by_loan": ("INCLUDE", ["period"], "loan_id", "created_at"),
+    }:
         yield f"LedgerTable's indexes are {indexes}"
 
 

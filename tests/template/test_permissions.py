@@ -69,7 +69,8 @@ FUNCTIONS = {
     "LoanDraftsFunction": submit("LoanDrafts", "loan_draft")
     | actions("${PayloadBucket.Arn}/photos/*", "s3:GetObject", "s3:PutObject"),
     "JournalUpdatesFunction": submit("JournalUpdates", "journal_update"),
-    "RepaymentsFunction": submit("Repayments", "repayment"),
+    "RepaymentsFunction": submit("Repayments", "repayment")
+    | actions("${LedgerTable.Arn}/index/by_loan", "dynamodb:Query"),
     "ConsoleFunction": SEARCH | DECIDE | actions(DONE, "dynamodb:PutItem"),
     "HousekeepingFunction": SEARCH
     | DECIDE
@@ -79,7 +80,7 @@ FUNCTIONS = {
 }
 OUTCOMES = (
     SEARCH
-    | actions("LedgerTable.Arn", "dynamodb:BatchGetItem")
+    | actions("LedgerTable.Arn", "dynamodb:BatchGetItem", "dynamodb:UpdateItem")
     | actions(
         "${LedgerTable.Arn}/stream/*",
         *("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"),

@@ -505,6 +505,13 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
         ),
     ),
     (
+        rules.the_ledger_is_as_agreed_and_cannot_be_lost,
+        "amounts of a month are not to be found",
+        lambda it: of(it, "LedgerTable")["GlobalSecondaryIndexes"][1].update(
+            Projection={"ProjectionType": "INCLUDE", "NonKeyAttributes": ["client_id"]}
+        ),
+    ),
+    (
         rules.every_route_needs_a_signature,
         "one route open",
         lambda it: of(it, "ConsoleFunction")["Events"]["ListLoans"]["Properties"].update(Auth={"Authorizer": "NONE"}),

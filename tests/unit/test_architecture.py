@@ -13,7 +13,7 @@ ORDER = (
     {"settings", "strict_json", "photos"},
     {"messages", "tokens"},
     {"ledger", "client", "payloads", "breaker", "catalogue"},
-    {"relay", "decisions", "pa2"},
+    {"relay", "decisions", "pa2", "versions"},
     {"telemetry"},
     {"api", "queues", "housekeeping", "checks"},
     {"waiting", "examples"},

@@ -11,11 +11,13 @@ from jsonschema import Draft4Validator, Draft202012Validator
 from kiva_partner.errors import Violation
 from kiva_partner.ledger import Ledger, Outcome, State
 from kiva_partner.messages import Kind, parse
-from kiva_partner.outcomes import MAX_DETAIL_BYTES, Outcomes, Settled, settled
+from kiva_partner.outcomes import MAX_DETAIL_BYTES, NotSent, Outcomes, Settled, settled
 from kiva_partner.telemetry import Telemetry
 from stream import Stream, passes, record
 
-SCHEMA = Path(__file__).parents[2] / "docs" / "schemas" / "submission_settled.schema.json"
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+SCHEMA = SCHEMAS / "submission_settled.schema.json"
+EVENTS = {"submission_settled": Settled, "submission_not_sent": NotSent}
 CANARIES = ("Canary-Akinyi", "Canary-Odhiambo", "canary story", "canary reason", "user/canary")
 BY_A_PERSON = {
     "decision": "accepted",
@@ -100,8 +102,8 @@ def deliver(stream, outcomes):
     return lambda: stream.deliver(function)
 
 
-def repayments(rules, *loans):
-    rows = [{"loan_id": loan, "client_id": "C-1", "amount": 100.5} for loan in loans]
+def repayments(rules, *loans, amount=100.5):
+    rows = [{"loan_id": loan, "client_id": "C-1", "amount": amount} for loan in loans]
     return parse(Kind.REPAYMENT, json.dumps({"period": "2026-10", "repayments": rows}), rules).submissions
 
 
@@ -454,38 +456,59 @@ def test_a_digest_that_the_bus_refuses_is_a_failed_run_which_lambda_repeats(one,
 # --- what they say --------------------------------------------------------------------------------------------------
 
 
-def schema():
-    """The schema of `detail`, of Settled, in words that both 2020-12 and EventBridge's draft 4 know."""
-    (_,), parts = msgspec.json.schema_components([Settled], ref_template="#/definitions/{name}")
+def schema(event):
+    """The schema of an event's `detail`, in words that both 2020-12 and EventBridge's draft 4 know."""
+    (_,), parts = msgspec.json.schema_components([event], ref_template="#/definitions/{name}")
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **parts.pop("Settled"),
-        "title": "SubmissionSettled",
+        **parts.pop(event.__name__),
+        "title": f"Submission{event.__name__}",
         "definitions": parts,
     }
 
 
-def test_the_schema_is_that_of_the_code():
-    """Should it fail: write what `schema` gives into the file, `json.dumps(schema(), indent=2, ensure_ascii=False)`."""
-    assert json.loads(SCHEMA.read_text()) == schema()
+def test_there_is_a_schema_for_each_event():
+    assert {path.name for path in SCHEMAS.iterdir()} == {f"{name}.schema.json" for name in EVENTS}
 
 
-def test_the_schema_is_one_in_both_dialects():
-    written = json.loads(SCHEMA.read_text())
+@pytest.mark.parametrize("name", EVENTS)
+def test_the_schema_is_that_of_the_code(name):
+    """Should it fail: write what `schema` gives into the file, `json.dumps(…, indent=2, ensure_ascii=False)`."""
+    assert json.loads((SCHEMAS / f"{name}.schema.json").read_text()) == schema(EVENTS[name])
+
+
+@pytest.mark.parametrize("name", EVENTS)
+def test_the_schema_is_one_in_both_dialects(name):
+    written = json.loads((SCHEMAS / f"{name}.schema.json").read_text())
     Draft202012Validator.check_schema(written)
     Draft4Validator.check_schema(written | {"$schema": "http://json-schema.org/draft-04/schema#"})
 
 
 @pytest.mark.parametrize("validator", [Draft202012Validator, Draft4Validator])
-def test_every_event_is_as_the_schema_says(rules, ledger, settle, deliver, bus, validator):
+def test_every_event_is_as_the_schema_says(rules, ledger, settle, deliver, bus, validator, clock):
     settle(draft(rules), state=State.UNKNOWN)
     ledger.resolve([(ledger.read(Kind.LOAN_DRAFT, "L-1"), Outcome(State.ACCEPTED, "x"))], decision=BY_A_PERSON)
     settle(*repayments(rules, "L-2"), state=State.REJECTED, reason="r", kiva=UPLOAD, problems=(PROBLEM,))
+    amounts = [repayments(rules, "L-3", amount=amount)[0] for amount in (1, 2, 3)]
+    for amount, state in zip(amounts, (State.UNKNOWN, State.ACCEPTED, State.ACCEPTED), strict=True):
+        clock.advance(1)
+        settle(amount, state=state, kiva=UPLOAD)
     deliver()
-    written = validator(json.loads(SCHEMA.read_text()))
-    assert len(bus.details) == 3
-    assert [error.message for told in bus.details for error in written.iter_errors(told)] == []
-    assert {name for told in bus.details for name in told} == json.loads(SCHEMA.read_text())["properties"].keys()
+    clock.advance(1)
+    first, second, _ = [ledger.read(Kind.REPAYMENT, amount.reference) for amount in amounts]
+    ledger.resolve([(first, Outcome(State.ACCEPTED, "x", UPLOAD))])
+    ledger.note_again([second])
+    deliver()
+    told = {"submission_settled": [], "submission_not_sent": []}
+    for entry, detail in zip(bus.taken, bus.details, strict=True):
+        told["submission_settled" if entry["DetailType"] == "SubmissionSettled" else "submission_not_sent"].append(
+            detail
+        )
+    assert [len(details) for details in told.values()] == [7, 1]
+    for name, details in told.items():
+        written = json.loads((SCHEMAS / f"{name}.schema.json").read_text())
+        assert [error.message for detail in details for error in validator(written).iter_errors(detail)] == []
+        assert {field for detail in details for field in detail} == written["properties"].keys()
 
 
 def test_an_event_without_a_state_is_not_as_the_schema_says():

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
+from . import versions
 from .client import CONTENT_STATUSES, Remaining
 from .errors import InvalidMessage, NotDecidable, NotSent, SubmissionError, Violation
 from .ledger import TRANSACTION_SIZE, Ledger, Outcome, Row, State
@@ -39,6 +40,9 @@ MAX_SHOWN_BYTES = 5_000_000
 
 _GZIP = "H4sI"
 """In base64, how RFC 1952 §2.3.1 has a stream of deflate begin."""
+
+MOST_COMPARED = 25
+"""Amounts of a repeated message, with the others of their month: each takes a query."""
 
 LONGEST_DELAY = 15
 """Seconds; a second for each transaction is plenty."""
@@ -108,12 +112,27 @@ class Intake(Struct, frozen=True):
         standing = [row for each in message.submissions if (row := known.get(each.reference)) and _is_same(each, row)]
         if len(standing) == len(message.submissions) and not _helps(standing):
             self._tried("a receipt is not written", lambda: self.ledger.write_receipt(message))
-            return answer(message, standing, {})
+            return self._answer_again(message, standing)
         if len(standing) < len(message.submissions):
             self._look_for_photos(message)
         wait = "wait" in _preferences(headers.get("prefer", ""))
         text = self._for_the_queue(document, message)
         return self._submit_now(message, text, remaining) if wait else self._queue(message, text)
+
+    def _answer_again(self, message: Message, rows: list[Row]) -> Answer:
+        """What stands already; of an amount that came again after another one of its month also that it is not sent."""
+        rows = self.ledger.note_again(rows)
+        told: dict[str, dict[str, Any]] = {}
+
+        def compare() -> None:
+            for row in [each for each in rows if each.states_month][:MOST_COMPARED]:
+                told[row.reference] = versions.shown(row, versions.versions_of(self.ledger, row))
+
+        self._tried("amounts of a month are not compared", compare)
+        found = answer(message, rows, {})
+        for each in found.body.get("submissions", [found.body]):
+            each.update(told.get(each["reference"], {}))
+        return found
 
     def _look_for_photos(self, message: Message) -> None:
         """Nobody would hear of a photo that is missed only after the message was queued. Raises InvalidMessage."""
@@ -280,8 +299,11 @@ def show(row: Row) -> dict[str, Any]:
         "created_at": row.created_at,
         "updated_at": row.updated_at,
     }
-    if row.period:
-        shown["period"] = row.period
+    for name in ("period", "amount", "replaces", "replaced_by"):
+        if told := getattr(row, name):
+            shown[name] = told
+    if row.is_not_sent:
+        shown["not_sent"] = versions.not_sent_text(row, f"{row.replaced_by} replaced it at Kiva")
     if row.reopened:
         shown["reopened"] = True
     if row.warnings:

@@ -45,6 +45,9 @@ KEEP_SETTLED = timedelta(days=400)
 PIECE_BYTES = 300_000
 """Of a receipt, in one item. References are ASCII, and DynamoDB takes items of 400 KB."""
 
+LINKED_WITHIN = 3600
+"""Seconds; by then the stream has told which amount of a month replaced which."""
+
 ATTEMPTS = 8
 BACKOFF_SECONDS = 0.05
 
@@ -123,6 +126,8 @@ class Row(Struct, frozen=True):
     `call_id` is the call that its last claim was for, `payload` the key under which an UNKNOWN one is kept, `requeue`
     that it was decided to send it again and its message is not in the queue yet, `spent` the fingerprints of what was
     refused or abandoned under its reference, `reopened` that its content may be sent once more although it was refused.
+    Of amounts of one month (versions.py): `replaces` and `replaced_by` are the references of the one before and the one
+    after it at Kiva, `replaced_at` is when Kiva took the latter, `came_again_at` when it came again.
     """
 
     kind: Kind
@@ -145,6 +150,27 @@ class Row(Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     period: str = ""
     client_id: str = ""
+    amount: str = ""
+    sent_at: str = ""
+    replaces: str = ""
+    replaced_by: str = ""
+    replaced_at: str = ""
+    came_again_at: str = ""
+
+    @property
+    def states_month(self) -> bool:
+        """Whether it says all that is to be said of its loan and month, so that another amount of them replaces it."""
+        return bool(self.period and self.amount)
+
+    @property
+    def taken_at(self) -> str:
+        """When Kiva took it, if it did. A person's word on it comes later than that, and does not count."""
+        return self.sent_at or self.updated_at
+
+    @property
+    def is_not_sent(self) -> bool:
+        """It came again after what replaced it, and was not sent again."""
+        return bool(self.replaced_by) and self.came_again_at > self.replaced_at
 
     def may_become(self, submission: Submission) -> bool:
         """Whether its reference is free for this other content. None that was refused or abandoned comes back."""
@@ -210,6 +236,7 @@ class Ledger:
             outcome=outcome,
             warnings=tuple(map(str, submission.warnings)),
             period=submission.period,
+            amount=submission.amount,
         )
 
     def enqueue(self, submissions: Sequence[Submission]) -> None:
@@ -410,6 +437,7 @@ class Ledger:
                     append={"decisions": dict(decision)} if decision else None,
                     **self._end(row, outcome),
                     **({} if outcome.state.is_final else {"requeue": True}),
+                    **({"sent_at": _sent_at(row)} if outcome.state is State.ACCEPTED else {}),
                 )
                 for row, outcome in outcomes
             ]
@@ -440,6 +468,31 @@ class Ledger:
         requeue = self._change(State.RETRY, "#state = :state AND attempts = :attempts", {":attempts": row.attempts})
         self._write([requeue(row, remove=("requeue",))])
 
+    def link(self, older: Row, newer: Row, warning: str = "") -> bool:
+        """Have two amounts of a month that Kiva has say that one replaced the other; a warning goes to the newer.
+
+        Neither their state nor the time of their change becomes another. Gives whether both were as they were read.
+        """
+        marks = []
+        if older.replaced_by != newer.reference:
+            marks.append(self._mark(older, "replaced_by", replaced_by=newer.reference, replaced_at=newer.taken_at))
+        if newer.replaces != older.reference:
+            warning = "" if warning in newer.warnings else warning
+            marks.append(self._mark(newer, "replaces", warning, replaces=older.reference))
+        return not any(self._write(marks)) if marks else True
+
+    def note_again(self, rows: Sequence[Row]) -> list[Row]:
+        """Note that amounts of a month came again, where another one may have come between; gives all rows as they are.
+
+        Which one is known by the stream (`link`), so one that was taken within the hour is noted too.
+        """
+        now, lately = self._now(), _time(self._clock() - LINKED_WITHIN)
+        again = [row for row in rows if row.state is State.ACCEPTED and row.states_month and _is_news(row, lately)]
+        if again:
+            self._write([self._mark(row, came_again_at=now) for row in again])
+        references = {row.reference for row in again}
+        return [replace(row, came_again_at=now) if row.reference in references else row for row in rows]
+
     # --- reading ---
 
     def read(self, kind: Kind, reference: str) -> Row | None:
@@ -468,18 +521,29 @@ class Ledger:
 
         `since` leaves out those that have not changed from the beginning of that day (UTC) on.
         """
-        index = _Index("by_state", "kind_state", "updated_at")
-        items, cursor = self._query(index, f"{self._scope}#{kind}#{state}", limit, cursor, since)
+        items, cursor = self._query(_BY_STATE, f"{self._scope}#{kind}#{state}", limit, cursor, since=since)
         return Page([_row(plain(item)) for item in items], cursor)
 
     def list_by_loan(self, loan_id: str, *, limit: int = 100, cursor: str | None = None) -> Page:
         """Submissions of one loan as of now, the newest first; one of the last second may still be missing.
 
-        The index holds keys alone and goes by the time of creation, so that what becomes of a row costs nothing there.
+        The index holds what never changes and goes by the time of creation, so that what becomes of a row costs nothing
+        there.
         """
-        index = _Index("by_loan", "loan_id", "created_at")
-        items, cursor = self._query(index, f"{self._scope}#{loan_id}", limit, cursor)
+        items, cursor = self._query(_BY_LOAN, f"{self._scope}#{loan_id}", limit, cursor)
         return Page(self._get_all([item["pk"]["S"] for item in items]), cursor)
+
+    def list_month(self, row: Row) -> list[Row]:
+        """Repayments that state the same loan and month as this one, which is among them, in every state.
+
+        Another one of the last second may still be missing.
+        """
+        keys = [self._key(row.kind, row.reference)]
+        cursor: str | None = ""
+        while cursor is not None:
+            items, cursor = self._query(_BY_LOAN, f"{self._scope}#{row.loan_id}", 1000, cursor, period=row.period)
+            keys += [item["pk"]["S"] for item in items]
+        return [each for each in self._get_all(list(dict.fromkeys(keys))) if each.states_month]
 
     def mark_done(self, kind: Kind, reference: str, by: str) -> str:
         """Remember that a person has done what was to be done about something; gives when (UTC, ISO 8601).
@@ -589,13 +653,23 @@ class Ledger:
         return found
 
     def _query(
-        self, index: "_Index", value: str, limit: int, cursor: str | None, since: date | None = None
+        self,
+        index: "_Index",
+        value: str,
+        limit: int,
+        cursor: str | None,
+        *,
+        since: date | None = None,
+        period: str = "",
     ) -> tuple[list[dict[str, Any]], str | None]:
         """Items of one value of an index, the latest first, and the cursor of those behind them."""
         if not _fits(value):
             return [], None
-        start = {"ExclusiveStartKey": self._start(index, value, cursor, since)} if cursor else {}
+        more: dict[str, Any] = {"ExclusiveStartKey": self._start(index, value, cursor, since)} if cursor else {}
         values = {":value": {"S": value}, **({":since": {"S": since.isoformat()}} if since else {})}
+        if period:
+            more["FilterExpression"] = "period = :period"
+            values[":period"] = {"S": period}
         answer = self._client().query(
             TableName=self._table,
             IndexName=index.name,
@@ -604,7 +678,7 @@ class Ledger:
             ExpressionAttributeValues=values,
             ScanIndexForward=False,
             Limit=limit,
-            **start,  # type: ignore[arg-type]
+            **more,
         )
         last = answer.get("LastEvaluatedKey")
         return answer["Items"], _cursor([last[name]["S"] for name in (index.key, index.time, "pk")]) if last else None
@@ -634,7 +708,7 @@ class Ledger:
         return end
 
     def _now(self) -> str:
-        return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="microseconds")
+        return _time(self._clock())
 
     def _end_of_keeping(self) -> int:
         return int(self._clock() + KEEP_SETTLED.total_seconds())
@@ -697,6 +771,29 @@ class Ledger:
             }
 
         return update
+
+    def _mark(self, row: Row, known: str = "", warning: str = "", **marks: str) -> dict[str, Any]:
+        """An Update that puts marks on what is ACCEPTED. Its own field `known` must be as it was read."""
+        sets = [f"{name} = :{name}" for name in marks]
+        values: dict[str, Any] = {f":{name}": value for name, value in marks.items()} | {":accepted": State.ACCEPTED}
+        if warning:
+            sets.append("warnings = list_append(if_not_exists(warnings, :none), :warnings)")
+            values |= {":none": [], ":warnings": [warning]}
+        condition = "#state = :accepted"
+        if before := known and getattr(row, known):
+            condition += f" AND {known} = :known"
+            values[":known"] = before
+        elif known:
+            condition += f" AND attribute_not_exists({known})"
+        return {
+            "TableName": self._table,
+            "Key": {"pk": {"S": self._key(row.kind, row.reference)}},
+            "UpdateExpression": "SET " + ", ".join(sets),
+            "ConditionExpression": condition,
+            "ExpressionAttributeNames": {"#state": "state"},
+            "ExpressionAttributeValues": {name: typed(value) for name, value in values.items()},
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
 
     def _write(self, updates: Sequence[dict[str, Any]]) -> list[Row | None]:
         """Apply each update whose condition holds. Gives None for an applied one, else the row that is in the way."""
@@ -815,6 +912,20 @@ def _number(seconds: float) -> int:
     return int(-(-seconds // 1))
 
 
+def _time(seconds: float) -> str:
+    """Epoch seconds as rows have it: UTC, ISO 8601, to be compared as text."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds")
+
+
+def _sent_at(row: Row) -> str:
+    """When an UNKNOWN submission had been sent at the latest: it became UNKNOWN then, or before its claim ended."""
+    return min(row.updated_at, _time(row.lease_until))
+
+
+def _is_news(row: Row, lately: str) -> bool:
+    return row.came_again_at <= row.replaced_at if row.replaced_by else row.updated_at > lately
+
+
 def _identity(submission: Submission) -> dict[str, Any]:
     told = (name for name in _TOLD if getattr(submission, name))
     identity = {name: getattr(submission, name) for name in ("kind", "reference", "loan_id", "fingerprint", *told)}
@@ -823,7 +934,7 @@ def _identity(submission: Submission) -> dict[str, Any]:
     return identity
 
 
-_TOLD = ("warnings", "period", "client_id")
+_TOLD = ("warnings", "period", "client_id", "amount")
 
 
 def _not_told(submission: Submission) -> list[str]:
@@ -838,6 +949,9 @@ class _Index(Struct, frozen=True):
     key: str
     time: str
 
+
+_BY_STATE = _Index("by_state", "kind_state", "updated_at")
+_BY_LOAN = _Index("by_loan", "loan_id", "created_at")
 
 _Cursor = tuple[str, str, str]
 """Where a page ended: the index's value, its time, and the key of the item."""
@@ -897,6 +1011,12 @@ def _row(item: Mapping[str, Any]) -> Row:
         warnings=tuple(item.get("warnings", ())),
         period=item.get("period", ""),
         client_id=item.get("client_id", ""),
+        amount=item.get("amount", ""),
+        sent_at=item.get("sent_at", ""),
+        replaces=item.get("replaces", ""),
+        replaced_by=item.get("replaced_by", ""),
+        replaced_at=item.get("replaced_at", ""),
+        came_again_at=item.get("came_again_at", ""),
     )
 
 

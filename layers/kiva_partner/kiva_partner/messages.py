@@ -209,7 +209,8 @@ class Submission(Struct, frozen=True):
 
     `content` is the JSON object as Kiva gets it (for a draft without its photo when `photo` is set), `fingerprint` a
     SHA-256 over it, `warnings` what PA2 will want mended although Kiva takes it (pa2.py), `period` the month that a
-    repayment is for, `client_id` whom a draft is for (of a group: the group's id), by which it is found again at Kiva.
+    repayment is for, `amount` what it states of its loan for all of that month (of an instalment nothing), `client_id`
+    whom a draft is for (of a group: the group's id), by which it is found again at Kiva.
     """
 
     kind: Kind
@@ -220,6 +221,7 @@ class Submission(Struct, frozen=True):
     warnings: tuple[Violation, ...] = ()
     photo: Photo | None = None
     period: str = ""
+    amount: str = ""
     client_id: str = ""
 
 
@@ -463,6 +465,7 @@ def _repayments(message: Repayments, rules: PartnerRules) -> Message:
                 content=content,
                 fingerprint=_fingerprint(content),
                 period=message.period or "",
+                amount="" if instalments else str(row.amount),
             )
         )
     return _list_message(Kind.REPAYMENT, message.reference, submissions)

@@ -339,8 +339,19 @@ _SUBMISSION: dict[str, Any] = {
         },
         "created_at": _TIME,
         "updated_at": _TIME,
-        "replaces": {"type": "array", "items": _TEXT},
-        "replaced_by": {"type": "array", "items": _TEXT},
+        "amount": {"type": "string", "description": "What a repayment states for its loan and month"},
+        "replaces": {"type": "string", "description": "The amount of this loan and month that Kiva took before"},
+        "replaced_by": {"type": "string", "description": "The amount of this loan and month that Kiva took after"},
+        "stands_last": {"type": "string", "description": "The one that Kiva took last, where that is another one"},
+        "in_doubt": {
+            "type": "array",
+            "items": _TEXT,
+            "description": "Others of this loan and month of which nobody knows whether Kiva has them",
+        },
+        "not_sent": {
+            "type": "string",
+            "description": "It came again after another amount of its month, and was not sent again",
+        },
     },
 }
 _LIST_OF_SUBMISSIONS: dict[str, Any] = {"type": "array", "items": {"$ref": "#/components/schemas/Submission"}}
@@ -364,13 +375,13 @@ _SUBMISSIONS: dict[str, Any] = {
 }
 _WAITING: dict[str, Any] = {
     "type": "object",
-    "required": ["days", "counts", "unknown", "rejected", "drafts", "archives", "uploads"],
+    "required": ["days", "counts", "unknown", "rejected", "not_sent", "drafts", "archives", "uploads"],
     "properties": {
         "days": {"type": "integer"},
         "counts": {
             "type": "object",
             "description": "How much of each sort waits. Of each no more than the latest 500 are listed",
-            "required": ["unknown", "rejected", "uploads", "archives", "drafts"],
+            "required": ["unknown", "rejected", "not_sent", "uploads", "archives", "drafts"],
             "additionalProperties": {"type": "integer"},
         },
         "unknown": {
@@ -402,6 +413,10 @@ _WAITING: dict[str, Any] = {
             },
         },
         "rejected": _LIST_OF_SUBMISSIONS,
+        "not_sent": {
+            **_LIST_OF_SUBMISSIONS,
+            "description": "Amounts that came again after another one of their month, and were not sent again",
+        },
         "drafts": {
             "type": "array",
             "description": "To be completed and published",

@@ -22,6 +22,7 @@ from .ledger import Ledger, Row, State, row_of
 from .messages import Kind
 from .settings import Settings
 from .telemetry import Telemetry
+from .versions import Versions, falls, linked, not_sent, shown
 from .waiting import Waiting, counts, look
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 SOURCE = "kiva-relay"
 SETTLED = "SubmissionSettled"
+NOT_SENT = "SubmissionNotSent"
 DIGEST = "SubmissionDigest"
 
 DIGEST_DAYS = 60
@@ -101,6 +103,23 @@ class Settled(Struct, frozen=True, kw_only=True):
         ]
         | UnsetType
     ) = UNSET
+    amount: Annotated[str, Meta(description="Of a repayment: what it states for its loan and month.")] | UnsetType = (
+        UNSET
+    )
+    replaces: (
+        Annotated[str, Meta(description="The amount of the same loan and month that Kiva took before this.")]
+        | UnsetType
+    ) = UNSET
+    replaced_by: (
+        Annotated[str, Meta(description="The one that Kiva took after this, where that is known already.")] | UnsetType
+    ) = UNSET
+    stands_last: (
+        Annotated[str, Meta(description="The one that Kiva took last, where that is another one.")] | UnsetType
+    ) = UNSET
+    in_doubt: (
+        Annotated[list[str], Meta(description="Others of that month of which nobody knows whether Kiva has them.")]
+        | UnsetType
+    ) = UNSET
     attempts: Annotated[int, Meta(description="How often it was claimed for sending.")]
     call_id: Annotated[str, Meta(description="Of the call to Kiva: the same for all that went in it.")]
 
@@ -134,6 +153,7 @@ def settled(record: Record, settings: Settings) -> Settled | None:
         "reason": facts.get("reason", UNSET),
         "problems": facts.get("problems", UNSET),
         "warnings": list(row.warnings) or UNSET,
+        "amount": row.amount or UNSET,
         "decision": _decision(before, row),
         "attempts": row.attempts,
         "call_id": row.call_id,
@@ -145,6 +165,35 @@ def _decision(before: Row | None, row: Row) -> str | UnsetType:
     """The decision that this change is the effect of. Its reason is a person's free text, and stays in the ledger."""
     decided = before is not None and len(row.decisions) > len(before.decisions)
     return row.decisions[-1]["decision"] if decided else UNSET
+
+
+class NotSent(Struct, frozen=True, kw_only=True):
+    """An amount of a loan and month that came again after another one, and was not sent: perhaps it was a late copy.
+
+    New fields may be added under the same version: pass over what you do not know.
+    """
+
+    version: Literal["1"]
+    id: Annotated[str, Meta(description="Of the change. An event may come twice, and then has the same id.")]
+    at: Annotated[str, Meta(description="When it came again; UTC, ISO 8601.")]
+    environment: Literal["stage", "production", "sandbox"]
+    partner_id: Annotated[str, Meta(description="The partner's number at Kiva.")]
+    kind: Kind
+    reference: Annotated[str, Meta(description="Names the submission that was sent once and not again.")]
+    loan_id: Annotated[str, Meta(description="The partner's own id of the loan.")]
+    period: Annotated[str, Meta(description="The month (YYYY-MM).")]
+    amount: Annotated[str, Meta(description="What it states for that month.")]
+    stands_last: Annotated[str, Meta(description="The reference of what Kiva took last for that month.")]
+    in_doubt: Annotated[list[str], Meta(description="Those of which nobody knows whether Kiva has them.")]
+    not_sent: Annotated[str, Meta(description="The same in words, and what to do.")]
+
+
+def came_again(record: Record) -> Row | None:
+    """The row of a record which tells that an amount that Kiva has came again; None for every other record."""
+    images = record["dynamodb"]
+    before, after = images.get("OldImage", {}), images.get("NewImage", {})
+    again = after.get("state", {}).get("S") == State.ACCEPTED and "came_again_at" in after
+    return row_of(after) if again and before.get("came_again_at") != after["came_again_at"] else None
 
 
 class Digest(Struct, frozen=True, kw_only=True):
@@ -176,6 +225,8 @@ def _parts(waiting: Waiting) -> Iterator[str]:
         yield f"{_number(len(uploads), 'upload')} to finalise in PA2 > Repayments: {', '.join(_named(uploads))}"
     if calls := len(waiting.unknown):
         yield f"{_number(calls, 'call')} to decide, of which nobody knows whether Kiva has it"
+    if not_sent := len(waiting.not_sent):
+        yield f"{_number(not_sent, 'amount')} that came again and {'was' if not_sent == 1 else 'were'} not sent"
     if rejected := len(waiting.rejected):
         yield f"{_number(rejected, 'refused submission')} to correct"
 
@@ -207,13 +258,22 @@ class Outcomes(Struct, frozen=True):
         """
         told: list[tuple[int, PutEventsRequestEntryTypeDef]] = []
         unreadable: list[tuple[int, Exception]] = []
+        end = len(records)
         for position, record in enumerate(records):
             try:
-                if event := settled(record, self.settings):
-                    told.append((position, self._entry(SETTLED, event, datetime.fromisoformat(event.at))))
+                event, row = settled(record, self.settings), came_again(record)
             except Exception as error:  # noqa: BLE001 whatever it holds, the others must not wait for it
                 unreadable.append((position, error))
-        end = self._put(told, len(records))
+                continue
+            try:
+                told += [(position, entry) for entry in self._entries(record, event, row)]
+            except ValueError as error:
+                unreadable.append((position, error))
+            except Exception as error:  # noqa: BLE001 it comes again, and those before it need not
+                self.telemetry.unexpected("outcomes come again, the ledger does not answer", error)
+                end = position
+                break
+        end = self._put(told, end)
         # Only what comes before: the rest comes again, and would be laid aside twice.
         end = self._lay_aside([(records[position], position, error) for position, error in unreadable], end)
         return [records[end]["dynamodb"]["SequenceNumber"]] if end < len(records) else []
@@ -235,7 +295,52 @@ class Outcomes(Struct, frozen=True):
                 raise ConnectionError(f"the bus refused the digest: {taken['ErrorCode']}")
         return text
 
-    def _entry(self, detail_type: str, event: Settled | Digest, at: datetime) -> "PutEventsRequestEntryTypeDef":
+    def _entries(
+        self, record: Record, event: Settled | None, again: Row | None
+    ) -> "Iterator[PutEventsRequestEntryTypeDef]":
+        """What a record tells. Raises ValueError for what can never be an event."""
+        if event:
+            row = row_of(record["dynamodb"]["NewImage"])
+            if row.states_month and row.state in (State.ACCEPTED, State.UNKNOWN):
+                event = self._compared(event, row)
+            yield self._entry(SETTLED, event, datetime.fromisoformat(event.at))
+        if again:
+            versions = linked(self.ledger, again, self.settings.rules.amount_mode)
+            if text := not_sent(again, versions):
+                yield self._entry(
+                    NOT_SENT, self._not_sent(record, again, versions, text), datetime.fromisoformat(again.came_again_at)
+                )
+
+    def _compared(self, event: Settled, row: Row) -> Settled:
+        """With what it is to the other amounts of its month, which the ledger is told as well."""
+        versions = linked(self.ledger, row, self.settings.rules.amount_mode)
+        facts = {name: told for name, told in shown(row, versions).items() if name in Settled.__struct_fields__}
+        before = versions.before(row) if row.state is State.ACCEPTED else None
+        warning = falls(before, row, self.settings.rules.amount_mode) if before else ""
+        warnings = list(dict.fromkeys([*row.warnings, *([warning] if warning else [])]))
+        return msgspec.structs.replace(event, **facts, warnings=warnings or UNSET)
+
+    def _not_sent(self, record: Record, row: Row, versions: Versions, text: str) -> NotSent:
+        told = {
+            "version": "1",
+            "id": record["eventID"],
+            "at": row.came_again_at,
+            "environment": self.settings.environment,
+            "partner_id": self.settings.partner_id,
+            "kind": row.kind,
+            "reference": row.reference,
+            "loan_id": row.loan_id,
+            "period": row.period,
+            "amount": row.amount,
+            "stands_last": versions.taken[-1].reference,
+            "in_doubt": [each.reference for each in versions.in_doubt],
+            "not_sent": text,
+        }
+        return msgspec.convert(told, NotSent)
+
+    def _entry(
+        self, detail_type: str, event: Settled | NotSent | Digest, at: datetime
+    ) -> "PutEventsRequestEntryTypeDef":
         detail = msgspec.json.encode(event)
         if len(detail) > MAX_DETAIL_BYTES:
             raise ValueError("too large for an event")

@@ -147,7 +147,13 @@ class Relay:
                 self._breaker.note(kind, [], trial=True)
         for submission in chain.from_iterable(call.submissions for call in calls):
             results[submission.reference] = _again(submission, stop)
-        return [_result_of(each, first[each.reference], results[each.reference]) for each in submissions]
+        repeats = _after_another_amount(submissions)
+        return [
+            Result(each, Verdict.AGAIN, reason="its amount came again after another one in the same batch")
+            if number in repeats
+            else _result_of(each, first[each.reference], results[each.reference])
+            for number, each in enumerate(submissions)
+        ]
 
     def _calls(self, kind: Kind, submissions: Iterable[Submission]) -> list[_Call]:
         """Pack submissions into calls. A report holds each loan once, as does the CSV that Kiva makes of it."""
@@ -174,14 +180,21 @@ class Relay:
         """Take off the calls of the next wave: as many as run in parallel, and more while they hold few submissions.
 
         Photos lie in memory for as long as their wave lasts, so there are never more of them than calls in parallel.
+        Two amounts of one loan go one after the other, so that it is known which of them Kiva took last.
         """
         parallel = 1 if trial else self._settings.parallel_calls
-        wave = [calls.popleft() for _ in range(min(parallel, len(calls)))]
-        rows = sum(len(call.submissions) for call in wave)
-        while calls and not trial and not any(each.photo for each in calls[0].submissions):
+        wave: list[_Call] = []
+        loans: set[str] = set()
+        rows = 0
+        while calls:
             rows += len(calls[0].submissions)
-            if rows > CLAIMED_TOGETHER:
+            more = trial or rows > CLAIMED_TOGETHER or any(each.photo for each in calls[0].submissions)
+            if len(wave) >= parallel and more:
                 break
+            stated = {each.loan_id for each in calls[0].submissions if each.amount}
+            if not loans.isdisjoint(stated):
+                break
+            loans |= stated
             wave.append(calls.popleft())
         return wave
 
@@ -240,6 +253,7 @@ class Relay:
             self._clock() + remaining() + LEASE_MARGIN,
             {each.reference: call.id for call in calls for each in call.submissions},
         )
+        noted = self._noted([row for claim, row in claims.values() if claim is ClaimResult.STANDS and row])
         ours = [_Call(call.id, []) for call in calls]
         others = []
         for mine, call in zip(ours, calls, strict=True):
@@ -247,9 +261,20 @@ class Relay:
                 claim, row = claims[submission.reference]
                 if claim is ClaimResult.CLAIMED:
                     mine.submissions.append(submission)
+                elif claim is ClaimResult.STANDS and not noted:
+                    others.append(Result(submission, Verdict.AGAIN, reason="that it came again could not be noted"))
                 else:
                     others.append(_not_ours(submission, claim, row))
         return [call for call in ours if call.submissions], others
+
+    def _noted(self, rows: Sequence[Row]) -> bool:
+        """Note what came again. It comes beside claims, whose owner must live to send: so it never raises."""
+        try:
+            self._ledger.note_again(rows)
+        except Exception as error:  # noqa: BLE001 the message comes again, and with it this
+            _log.error("that submissions came again could not be noted: %s", where(error))
+            return False
+        return True
 
     def _settle(self, outcomes: Outcomes, owner: str, remaining: Remaining) -> Sequence[Outcome | None]:
         """Write outcomes down, trying until the time is over. Gives what was written for each, None for nothing."""
@@ -316,6 +341,23 @@ def _result_of(submission: Submission, first: Submission, result: Result) -> Res
     if submission.fingerprint == first.fingerprint:
         return replace(result, submission=submission, new=False)
     return Result(submission, Verdict.AGAIN, reason="its reference came with other content in the same batch")
+
+
+def _after_another_amount(submissions: Iterable[Submission]) -> set[int]:
+    """Which of them repeat one of the same batch while another amount of their month came between.
+
+    They come again alone, and are then told as every amount that comes again.
+    """
+    seen: set[str] = set()
+    last: dict[tuple[str, str], str] = {}
+    repeats = set()
+    for number, each in enumerate(submissions):
+        if each.amount and each.period:
+            if last.get((each.loan_id, each.period), each.reference) != each.reference and each.reference in seen:
+                repeats.add(number)
+            seen.add(each.reference)
+            last[each.loan_id, each.period] = each.reference
+    return repeats
 
 
 def _with_one_in_front(calls: Iterable[_Call]) -> Iterator[_Call]:

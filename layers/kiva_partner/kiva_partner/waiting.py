@@ -50,6 +50,7 @@ class Waiting(Struct, frozen=True):
 
     unknown: list[Call]
     rejected: list[Row]
+    not_sent: list[Row]
     made: dict[Kind, list[Made]]
 
 
@@ -57,17 +58,21 @@ def look(ledger: Ledger, since: date) -> Waiting:
     """What has changed since a day (UTC) and nobody has marked as done; of unknown outcomes all, whatever their age."""
     unknown: list[Call] = []
     rejected: list[Row] = []
+    not_sent: list[Row] = []
     made: dict[Kind, list[Made]] = {}
     for kind in Kind:
         unknown += _calls(kind, ledger.every(kind, State.UNKNOWN))
         refused = list(ledger.every(kind, State.REJECTED, since=since))
-        accepted = ledger.every(kind, State.ACCEPTED, since=since)
+        accepted = list(ledger.every(kind, State.ACCEPTED, since=since))
+        again = [row for row in accepted if row.is_not_sent]
         things = _things(kind, [*accepted, *refused])
-        keys = [*(thing.kiva_reference for thing in things), *(row.reference for row in refused)]
+        keys = [*(thing.kiva_reference for thing in things), *(row.reference for row in [*refused, *again])]
         done = ledger.read_done(kind, keys)
         rejected += [row for row in refused if done.get(row.reference, "") < row.updated_at]
+        not_sent += [row for row in again if done.get(row.reference, "") < row.came_again_at]
         made[kind] = [thing for thing in things if done.get(thing.kiva_reference, "") < thing.accepted_at]
-    return Waiting(unknown, sorted(rejected, key=_latest, reverse=True), made)
+    by_arrival = sorted(not_sent, key=lambda row: row.came_again_at, reverse=True)
+    return Waiting(unknown, sorted(rejected, key=_latest, reverse=True), by_arrival, made)
 
 
 def _calls(kind: Kind, rows: Iterable[Row]) -> list[Call]:
@@ -98,6 +103,7 @@ def counts(waiting: Waiting) -> dict[str, int]:
     return {
         "unknown": len(waiting.unknown),
         "rejected": len(waiting.rejected),
+        "not_sent": len(waiting.not_sent),
         "uploads": len(waiting.made[Kind.REPAYMENT]),
         "archives": len(waiting.made[Kind.JOURNAL_UPDATE]),
         "drafts": len(waiting.made[Kind.LOAN_DRAFT]),
@@ -134,6 +140,7 @@ def shown(waiting: Waiting, days: int) -> dict[str, Any]:
         "counts": counts(waiting),
         "unknown": [_show_call(call, rows_of_calls) for call in waiting.unknown[:MOST_SHOWN]],
         "rejected": [show(row) for row in waiting.rejected[:MOST_SHOWN]],
+        "not_sent": [show(row) for row in waiting.not_sent[:MOST_SHOWN]],
         "drafts": [_show_draft(made, made.rows[0]) for made in drafts],
         "archives": [_show_archive(made) for made in archives],
         "uploads": [_show_upload(made, rows_of_uploads) for made in uploads],
