@@ -1,5 +1,6 @@
 import json
 from copy import replace
+from datetime import datetime
 from itertools import count
 from threading import Event
 
@@ -664,3 +665,14 @@ def test_a_receipt_of_any_length_is_cut_to_items_that_dynamodb_takes(ledger, tab
     sizes = [len(json.dumps(item)) for page in pages for item in page["Items"]]
     assert len(sizes) > 10
     assert max(sizes) < 400_000
+
+
+def test_what_a_person_decides_was_sent_before_its_claim_ended_however_late_that_was_noticed(ledger, one, clock):
+    claim(ledger, one, lease=300)
+    end = clock() + 300
+    clock.advance(5000)
+    assert claim(ledger, one, "other")[0] is ClaimResult.EXPIRED
+    row = ledger.read(one.kind, one.reference)
+    ledger.resolve([(row, Outcome(State.ACCEPTED))])
+    taken = datetime.fromisoformat(ledger.read(one.kind, one.reference).taken_at).timestamp()
+    assert taken == pytest.approx(end, abs=1)
