@@ -125,8 +125,8 @@ def test_a_decision_writes_no_line_and_shows_no_value_of_a_wrong_one(deployed, d
 
 
 def test_why_somebody_decided_is_for_who_asks_and_not_for_the_log(deployed, deliver, ask, log):
-    """A reason is one line, which may be written from right to left."""
-    reason = f"{LINES['bidi']}{MARKER}"
+    """A reason is one line, which may be written from right to left, but turns round nothing that follows it."""
+    reason = f"\u2067\u05e9\u05dc\u05d5\u05dd\u2069 {MARKER}"
     path = _unknown(deployed, deliver)
     with time_machine.travel(time.time() + 7200):
         body = json.dumps({"decision": "abandon", "reason": reason})
@@ -254,7 +254,7 @@ NOT_PUBLIC = [
         "https://media.example.org\\@evil/a",
         "jar:https://x!/",
     ),
-    *("https://m\u00e9dia.example.org/a", "https://media.example.org/\u202eexe.png", "HTTPS://x/a", " https://x/a"),
+    *("https://m\u00e9dia.example.org/a", "https://media.example.org/\u202eexe.png", "HTTPS://x/a"),
 ]
 NOWHERE_NEAR = [
     *(
@@ -276,7 +276,9 @@ def _journal(url):
 def test_an_image_url_that_is_not_https_with_a_plain_host_is_refused(rules, url):
     with pytest.raises(InvalidMessage) as refusal:
         parse(Kind.JOURNAL_UPDATE, _journal(url), rules)
-    assert str(refusal.value) == "$.journals[0].image_url: must be a public https URL"
+    (violation,) = refusal.value.violations
+    assert violation.path == "$.journals[0].image_url"
+    assert violation.rule == "must be a public https URL" or violation.rule.startswith("holds U+")
 
 
 @pytest.mark.parametrize("url", ["https://media.example.org/a.jpg", *NOWHERE_NEAR])
