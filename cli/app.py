@@ -345,13 +345,13 @@ def missing(
     """List loans that pay back without a repayment of a month at Kiva; exit code 1 when there are any.
 
     What is queued, being sent or UNKNOWN is shown as on its way, and is not missing. Neither is what was reported under
-    a reference without a month: it is listed by itself, since it may be of this month. What was refused is missing, and
-    why is shown.
+    a reference without a month: it is listed by itself, since it may be of this month. What is stuck or was
+    refused is missing, and why is shown.
     """
     if away := far_off(period, _today()):
         show.say(away)
     month = months.look(stack_of(stage).api, period)
-    ended = {"Refused or given up": "reference", "State": "state", "Why": "reason"}
+    ended = {"Stuck, refused or given up": "reference", "State": "state", "Why": "reason"}
     columns = _LOAN | (ended if any("state" in each for each in month.missing) else {})
     lost = [
         {name: each.get(name) for name in _LOAN.values()} | {it: each[it] for it in ended.values() if it in each}
@@ -403,7 +403,7 @@ def check(stage: Stage = "local", as_json: AsJson = False) -> None:
 
 @app.command()
 def decide(
-    reference: Annotated[str, typer.Argument(metavar="REF", help="Of a submission that is UNKNOWN; or REJECTED.")],
+    reference: Annotated[str, typer.Argument(metavar="REF", help="Of what is UNKNOWN, STUCK or REJECTED.")],
     decision: Annotated[
         Choice,
         typer.Argument(help="Kiva has it; has it not; it is not to be sent; or it was refused with nothing wrong."),
@@ -419,7 +419,7 @@ def decide(
     stage: Stage = "local",
     as_json: AsJson = False,
 ) -> None:
-    """Say what is true of an UNKNOWN submission, or reopen a REJECTED one; together with those of the same call."""
+    """Say what is true of an UNKNOWN submission, reopen a REJECTED one (each with its call), or give up a STUCK one."""
     if excepted and decision is not Choice.ACCEPTED:
         raise WrongUse("--except belongs to accepted alone.")
     if (decision is Choice.ACCEPTED) != bool(kiva_reference):

@@ -248,10 +248,12 @@ def _decision_page(
     call = of_call(told, kind, reference)
     if not call:  # decided meanwhile, or one of more than the relay lists
         row = desk.api.get("submissions", kind, reference)
-        unknown = row.get("state") == "UNKNOWN"
-        waits = unknown or (row.get("state") == "REJECTED" and not row.get("reopened"))
-        of_the_same = (it for it in told.get("unknown", ()) if unknown and it.get("call_id", "") == row.get("call_id"))
-        call = next(of_the_same, {"kind": kind, "submissions": [], "waits": waits})
+        state = row.get("state")
+        waits = state in ("UNKNOWN", "STUCK") or (state == "REJECTED" and not row.get("reopened"))
+        same = row.get("call_id") if state == "UNKNOWN" else None
+        of_the_same = (it for it in told.get("unknown", ()) if same and it.get("call_id") == same)
+        alone: dict[str, Any] = {"kind": kind, "submissions": [], "waits": waits}
+        call = next(of_the_same, alone)
         call = {**call, "submissions": [row, *call["submissions"]]}
     status, told = (200, "") if error is None else (_explained(error)[0], str(error))
     fields: dict[str, str] = {}
@@ -287,7 +289,7 @@ def decide(
     confirmation: Annotated[str, Form()] = "",
     back: Annotated[str, Form()] = "",
 ) -> Response:
-    """Say what is true of an UNKNOWN submission and of all of its call; or reopen what was refused."""
+    """Say what is true of an UNKNOWN submission and its call, reopen what was refused, or give up what is stuck."""
     typed: dict[str, Any] = {
         "decision": decision,
         "reason": reason,

@@ -16,16 +16,18 @@ from kiva_partner.ledger import State
 
 PAYING: Final = ("payingBack", "defaulted")
 """Kiva's statuses of loans of which a repayment can be reported."""
-_NOT_AT_KIVA: Final = (State.REJECTED, State.ABANDONED)
-# What ends meanwhile is then found among what has ended.
-_OPEN_FIRST: Final = (*(it for it in State if not it.is_final), State.ACCEPTED, *_NOT_AT_KIVA)
+_NOT_AT_KIVA: Final = (State.STUCK, State.REJECTED, State.ABANDONED)
+# What ends meanwhile is then found among what has ended, and what is stuck no more among what is on its way.
+_OPEN_FIRST: Final = tuple(
+    dict.fromkeys((State.STUCK, *(it for it in State if not it.is_final), State.ACCEPTED, *_NOT_AT_KIVA))
+)
 
 
 @dataclass(frozen=True)
 class Month:
     """What Kiva has of a month, and what it has not.
 
-    `missing` are Kiva's loans, with the `state` and `reason` of what was refused or given up where there was something.
+    `missing` are Kiva's loans, with the `state` and `reason` of what is stuck, refused or given up, if known.
     """
 
     expected: int
@@ -48,7 +50,7 @@ def look(api: RelayApi, period: str) -> Month:
             if month not in ("", period):
                 continue
             if not month:
-                if state is not State.REJECTED:  # of anything else Kiva may have it
+                if state not in (State.STUCK, State.REJECTED):  # of anything else Kiva may have it
                     without.setdefault(loan, each)
             elif state in _NOT_AT_KIVA:
                 ended.setdefault(loan, each)

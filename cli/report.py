@@ -97,6 +97,6 @@ def exit_code(sent: Sequence[Sent], bad: Sequence[Bad], *, wait: bool) -> int:
         return UNREACHABLE
     if wait and any(each.open for each in sent):
         return UNFINISHED
-    if bad or any(each.refused for each in sent) or states & {"REJECTED", "UNKNOWN", "ABANDONED"}:
+    if bad or any(each.refused for each in sent) or states & {"REJECTED", "STUCK", "UNKNOWN", "ABANDONED"}:
         return PROBLEM
     return FINE

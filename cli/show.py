@@ -22,7 +22,7 @@ FEW: Final = 20
 WIDE: Final = 120
 
 _NOUNS: Final = {"loan_draft": "Loan drafts", "journal_update": "Journal updates", "repayment": "Repayments"}
-_STYLES: Final = {"ACCEPTED": "green", "REJECTED": "red", "UNKNOWN": "yellow"}
+_STYLES: Final = {"ACCEPTED": "green", "REJECTED": "red", "STUCK": "red", "UNKNOWN": "yellow"}
 
 
 class Group(NamedTuple):

@@ -27,7 +27,7 @@ PAUSES: Final = (1.0, 2.0, 4.0, 8.0)
 """Seconds before a message is sent anew, times something between a half and one and a half."""
 POLL_SECONDS: Final = (1.0, 2.0, 3.0, 5.0)
 """Between two looks at what became of it; the last one from then on."""
-ENDED: Final = frozenset({*(state for state in State if state.is_final), State.UNKNOWN})
+ENDED: Final = frozenset({*(state for state in State if state.is_final), State.STUCK, State.UNKNOWN})
 """States in which nothing more happens by itself."""
 
 FORBIDDEN: Final = frozenset({401, 403})

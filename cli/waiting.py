@@ -10,6 +10,7 @@ from cli.show import words_of
 
 SECTIONS: Final = {
     "unknown": "To decide",
+    "stuck": "Stuck",
     "rejected": "Refused",
     "not_sent": "Came again, not sent",
     "uploads": "Repayment uploads to finalise",
@@ -51,7 +52,7 @@ def problems(entries: Entries) -> list[dict[str, Any]]:
     """Each submission that has a problem, once: a refused row of an upload stands in two sections."""
     calls = (row for call in entries["unknown"] for row in call.get("submissions", ()))
     rows = (row for upload in entries["uploads"] for row in upload.get("problems", ()))
-    every = [*calls, *entries["rejected"], *rows]
+    every = [*calls, *entries["stuck"], *entries["rejected"], *rows]
     return list({(row.get("kind"), row.get("reference")): row for row in every}.values())
 
 

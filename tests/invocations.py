@@ -6,8 +6,8 @@ from functools import cache
 from template.cloudformation import of_type, read
 
 
-def batch(*bodies, attributes=None):
-    """Messages m0, m1, …, each delivered for the first time; `attributes` are those that SQS shows of each."""
+def batch(*bodies, attributes=None, delivery=1):
+    """Messages m0, m1, …, each in its first or a later delivery; `attributes` are those that SQS shows of each."""
     shown = {
         name: {"stringValue": each["StringValue"], "dataType": each["DataType"]}
         for name, each in (attributes or {}).items()
@@ -19,7 +19,7 @@ def batch(*bodies, attributes=None):
                 "receiptHandle": f"handle-{number}",
                 "body": body,
                 "eventSource": "aws:sqs",
-                "attributes": {"ApproximateReceiveCount": "1"},
+                "attributes": {"ApproximateReceiveCount": str(delivery)},
                 "messageAttributes": shown,
             }
             for number, body in enumerate(bodies)

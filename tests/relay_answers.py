@@ -71,6 +71,9 @@ def waiting() -> dict[str, Any]:
             call("loan_draft", 1, decisions=[earlier]),
             call("repayment", 2, 3, 4, 5, 6, 7, 8, decidable_at="2026-11-25T13:00:00+00:00"),
         ],
+        "stuck": [
+            submission("journal_update", 13, "STUCK", reason="its message is a dead letter: it was received 100 times")
+        ],
         "rejected": [submission("loan_draft", 10, reason="api.error: activity_id is not valid"), refused(11)],
         "not_sent": [
             submission(
@@ -170,10 +173,9 @@ class FakeRelay:
             if problems := upload.get("problems"):
                 upload["problem_rows"] = len(problems)
                 del problems[MOST_SHOWN:]
-        sections = [
-            name for name in ("unknown", "rejected", "not_sent", "uploads", "archives", "drafts") if name in told
-        ]
-        if len(sections) == 6:  # else it is a relay of another version
+        names = ("unknown", "stuck", "rejected", "not_sent", "uploads", "archives", "drafts")
+        sections = [name for name in names if name in told]
+        if len(sections) == len(names):  # else it is a relay of another version
             told["counts"] = {name: len(told[name]) for name in sections}
         for name in sections:
             del told[name][MOST_SHOWN:]
@@ -181,7 +183,7 @@ class FakeRelay:
 
     def _known(self) -> list[dict[str, Any]]:
         calls = [row for call in self.waiting["unknown"] for row in call["submissions"]]
-        return [*self.submissions, *calls, *self.waiting["rejected"]]
+        return [*self.submissions, *calls, *self.waiting["stuck"], *self.waiting["rejected"]]
 
     def _decide(self, kind: str, reference: str, decision: str) -> dict[str, Any]:
         state = {"accepted": "ACCEPTED", "send-again": "RETRY", "abandon": "ABANDONED", "reopen": "REJECTED"}[decision]
@@ -191,6 +193,11 @@ class FakeRelay:
                 decided = [{**row, "state": state} for row in each["submissions"]]
                 self.submissions += decided
                 return {"submissions": decided} if len(decided) > 1 else decided[0]
+        for row in list(self.waiting["stuck"]):
+            if reference == row["reference"] and decision == "abandon":
+                self.waiting["stuck"].remove(row)
+                self.submissions.append({**row, "state": state})
+                return self.submissions[-1]
         for row in self._known():
             if row["reference"] == reference and decision == "reopen":
                 return {**row, "reopened": True}

@@ -1,4 +1,4 @@
-"""Every five minutes: give up claims of dead senders, prove, send again, forget, keep the token fresh, and report."""
+"""Every five minutes: expire claims of dead senders, find what is stuck, prove, send again, renew the token, forget."""
 
 from typing import Any
 
@@ -20,6 +20,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
         done = {
             "claims_expired": housekeeping.expire_claims(),
             "requeued": housekeeping.requeue(),
+            "stuck": housekeeping.find_stuck(),
             "token": _renew_token(),
             "proved": housekeeping.prove(runtime.seconds_left(context)),
             "sent_again": housekeeping.send_again(),

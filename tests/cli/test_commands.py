@@ -238,6 +238,27 @@ def test_a_report_before_its_month_has_begun_counts(run, relay, changed, period)
     assert run("missing", "--period", period).exit_code == 0
 
 
+def test_what_is_stuck_is_missing_and_says_why(run, relay):
+    stuck = {**repaid(relay, 1, "STUCK"), "reason": "its message is a dead letter"}
+    relay.lists = {
+        ("loans", "payingBack"): [loan(1), loan(2), loan(3)],
+        ("repayment", "STUCK"): [
+            stuck,
+            repaid(relay, 2, "STUCK"),
+            relay.shown("repayment", "oct-kisumu:L-3", "L-3", "STUCK"),
+        ],
+        ("repayment", "SENDING"): [repaid(relay, 2, "SENDING")],
+    }
+
+    ran = run("missing", "--period", "2026-10")
+    document = json.loads(run("missing", "--period", "2026-10", "--json").stdout)
+
+    assert ran.exit_code == 1
+    assert "STUCK its message is a dead letter" in squeezed(ran.stdout)
+    assert [each["internal_loan_id"] for each in document["missing"]] == ["L-1", "L-3"]
+    assert [each["loan_id"] for each in document["on_their_way"]] == ["L-2"]
+
+
 def test_what_was_reported_without_a_month_is_shown_as_such_and_is_not_missing(run, relay):
     relay.lists = {
         ("loans", "payingBack"): [loan(number) for number in range(1, 8)],

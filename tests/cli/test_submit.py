@@ -355,8 +355,8 @@ def test_an_interruption_is_said_to_be_safe_to_repeat(run, relay, report):
 
 
 def test_who_waits_sees_every_ending(run, relay, write):
-    relay.ending = {"L-2": "REJECTED", "L-3": "UNKNOWN", "L-4": "ABANDONED"}
-    file = write("report.csv", "loan_id,amount\nL-1,1\nL-2,2\nL-3,3\nL-4,4\n")
+    relay.ending = {"L-2": "REJECTED", "L-3": "UNKNOWN", "L-4": "ABANDONED", "L-5": "STUCK"}
+    file = write("report.csv", "loan_id,amount\nL-1,1\nL-2,2\nL-3,3\nL-4,4\nL-5,5\n")
 
     ran = run("submit", file, "--period", "2026-10", "--wait")
 
@@ -364,7 +364,13 @@ def test_who_waits_sees_every_ending(run, relay, write):
     shown = told(ran)
     for reference in ("2026-10:L-1:1.00", "2026-10:L-2:2.00", "2026-10:L-3:3.00", "2026-10:L-4:4.00"):
         assert reference in shown
-    assert "Taken in: 1 of 1 messages; submissions: 1 ACCEPTED, 1 REJECTED, 1 UNKNOWN, 1 ABANDONED" in shown
+    assert "Taken in: 1 of 1 messages; submissions: 1 ACCEPTED, 1 REJECTED, 1 UNKNOWN, 1 ABANDONED, 1 STUCK" in shown
+
+
+def test_what_is_stuck_has_ended_for_who_waits_and_needs_somebody(run, relay, report):
+    relay.ending = {"L-2": "STUCK"}
+
+    assert run("submit", report, "--period", "2026-10", "--wait").exit_code == 1
 
 
 def test_what_pa2_will_want_mended_is_told_with_its_draft(run, relay, write):

@@ -41,11 +41,18 @@ def query_of(answer):
 
 def test_sections_come_by_urgency_with_their_counts(desk):
     text = words(desk.get("/"))
-    titles = ["To decide", "Refused", "Repayment uploads to finalise", "Journals to confirm", "Drafts to publish"]
-    assert [f"{count} {title}" in text for count, title in zip((2, 2, 1, 1, 2), titles, strict=True)] == [True] * 5
+    titles = [
+        "To decide",
+        "Stuck",
+        "Refused",
+        "Repayment uploads to finalise",
+        "Journals to confirm",
+        "Drafts to publish",
+    ]
+    assert [f"{count} {title}" in text for count, title in zip((2, 1, 2, 1, 1, 2), titles, strict=True)] == [True] * 6
     places = [
         desk.get("/").text.index(f'<h2 id="{name}"')
-        for name in ("unknown", "rejected", "not_sent", "uploads", "archives")
+        for name in ("unknown", "stuck", "rejected", "not_sent", "uploads", "archives")
     ]
     assert places == sorted(places)
 
@@ -58,6 +65,19 @@ def test_what_is_to_be_decided_comes_with_its_evidence(desk):
     assert "For loan L-1" in text
     assert "send-again , by arn:aws:iam::1:user/amina: “not in PA2”" in text.replace("send-again,", "send-again ,")
     assert f'<time datetime="{WHEN}">' in desk.get("/").text
+
+
+def test_what_is_stuck_comes_with_its_reason_and_can_be_given_up_and_nothing_else(relay, desk):
+    assert "its message is a dead letter: it was received 100 times" in words(desk.get("/?section=stuck"))
+    path = "/submissions/journal_update/L-13~2Fj/decision"
+    assert f'href="{path}"' in desk.get("/?section=stuck").text
+    form = desk.get(path)
+    assert re.findall(r'name="decision" value="([^"]+)"', form.text) == ["abandon"]
+    assert "Why it is stuck its message is a dead letter" in words(form)
+    assert "Decided: 1 now ABANDONED." in words(
+        desk.fill_in_and_read(path, {"decision": "abandon", "reason": "withdrawn"})
+    )
+    assert relay.waiting["stuck"] == []
 
 
 def test_it_says_from_when_a_call_may_be_decided(desk):
@@ -618,7 +638,7 @@ def attacked(value):
     return value
 
 
-@pytest.mark.parametrize("section", ["", "unknown", "rejected", "not_sent", "uploads", "archives", "drafts"])
+@pytest.mark.parametrize("section", ["", "unknown", "stuck", "rejected", "not_sent", "uploads", "archives", "drafts"])
 def test_words_of_others_are_only_shown(relay, desk, section):
     relay.waiting = attacked(waiting())
     page = desk.get("/", params={"section": section, "text": ATTACK})

@@ -2,10 +2,12 @@
 
 import json
 from collections import Counter, defaultdict
+from datetime import datetime
 from functools import cache
 
 from faults.world import SETTINGS
 from kiva_partner.decisions import Choice
+from kiva_partner.housekeeping import RETENTION_SECONDS
 from kiva_partner.ledger import State
 from kiva_partner.messages import Kind, from_text, parse
 from kiva_partner.payloads import pointed
@@ -14,9 +16,10 @@ from kiva_partner.settings import UnknownPolicy
 SETTLING_SECONDS = 15 * 60
 MOVES = {
     None: {State.QUEUED, State.SENDING},
-    State.QUEUED: {State.SENDING},
+    State.QUEUED: {State.SENDING, State.STUCK},
     State.SENDING: {State.ACCEPTED, State.REJECTED, State.RETRY, State.UNKNOWN},
-    State.RETRY: {State.SENDING, State.RETRY},
+    State.RETRY: {State.SENDING, State.RETRY, State.STUCK},
+    State.STUCK: {State.SENDING, State.QUEUED, State.ABANDONED},
     State.UNKNOWN: {State.ACCEPTED, State.REJECTED, State.RETRY, State.ABANDONED, State.UNKNOWN},
     State.REJECTED: {State.SENDING, State.QUEUED, State.REJECTED},
     State.ABANDONED: {State.SENDING, State.QUEUED},
@@ -72,6 +75,8 @@ class Row:
             item.get(name, {"S": ""})["S"] for name in ("kind", "reference", "fingerprint", "owner", "payload")
         )
         self.key = (self.kind, self.reference)
+        self.event = (self.kind, self.reference, self.fingerprint)
+        self.updated_at = item.get("updated_at", {"S": ""})["S"]
         self.lease_until = float(item.get("lease_until", {"N": "0"})["N"])
         self.requeue = "requeue" in item
         self.reopened = "reopened" in item
@@ -87,6 +92,7 @@ class Books:
     def __init__(self, world):
         self.world = world
         self.events = {}
+        self.texts = {}
         self.may_send_again = world.settings.unknown_policies[Kind.REPAYMENT] is UnknownPolicy.RESEND
         self.settled = set()
         self.broken = []
@@ -96,6 +102,7 @@ class Books:
         for submission in submissions_of(kind, text):
             event = (kind, submission.reference, submission.fingerprint)
             self.events[event] = content_of(kind, submission.content)
+            self.texts[event] = text
 
     def rows(self):
         """Every submission of the ledger, in an order that stays the same."""
@@ -109,22 +116,23 @@ class Books:
     def check(self):
         """Raises AssertionError with the first thing that is not as it must be."""
         assert self.broken + self.world.telemetry.unexpected_errors == []
-        rows, places, log = {row.key: row for row in self.rows()}, self._places(), _Log(self.world.kiva.log)
+        rows, log = {row.key: row for row in self.rows()}, _Log(self.world.kiva.log)
+        places, gone = self.places(), self._gone()
         for event, content in self.events.items():
             kind, reference, fingerprint = event
             row = rows.get((kind, reference), Row(None))
             self._check_times(event, row, log.processed[content])
             if row.fingerprint == fingerprint:
-                self._check_state(event, row, content, log, waits=event in places)
+                self._check_state(event, row, content, log, waits=event in places, gone=event in gone)
             else:
-                assert event in places or event in self.settled, f"{event} is nowhere"
+                assert event in places or event in gone or event in self.settled, f"{event} is nowhere"
 
     def _check_times(self, event, row, times):
         send_agains = row.decisions.count(Choice.SEND_AGAIN)
         assert not send_agains or self.may_send_again, f"{event} was sent again, and nobody said so"
         assert times <= 1 + send_agains, f"{event} was processed {times} times"
 
-    def _check_state(self, event, row, content, log, *, waits):
+    def _check_state(self, event, row, content, log, *, waits, gone):
         match row.state:
             case State.ACCEPTED:
                 by_word = "found among" in row.reason or row.decisions[-1:] == [Choice.ACCEPTED]
@@ -137,10 +145,15 @@ class Books:
                 assert refused or excepted, f"{event} is REJECTED, and Kiva did not refuse it"
             case State.RETRY | State.QUEUED:
                 comes = row.requeue and row.payload in self.world.s3.objects
-                assert waits or comes, f"{event} is {row.state}, and nothing brings it to Kiva"
+                # What was purged or has expired is noticed only after a week: the machine waits for that at its end.
+                assert waits or comes or gone, f"{event} is {row.state}, and nothing brings it to Kiva"
+            case State.STUCK:
+                sent_again = row.decisions.count(Choice.SEND_AGAIN)
+                assert log.processed[content] <= sent_again, f"{event} is STUCK, and Kiva has it"
+                assert waits or gone, f"{event} is STUCK, and its message is nowhere"
             case State.UNKNOWN:
                 kept = row.payload in self.world.s3.objects and self._kept(row.payload).fingerprint == event[2]
-                assert waits or kept, f"{event} is UNKNOWN, and its payload is gone"
+                assert waits or kept or gone, f"{event} is UNKNOWN, and its payload is gone"
 
     def _written(self, before, after):
         if after and "fingerprint" in after:
@@ -159,27 +172,52 @@ class Books:
             reopens = old.state is new.state is State.REJECTED and decided == 1
             if not (reopens or old.reopened):
                 yield f"it was {old.state} with the same content"
+        if old.state not in (None, State.REJECTED, State.ABANDONED) and old.fingerprint != new.fingerprint:
+            yield f"it was {old.state} with other content"
+        if new.state is State.STUCK:
+            yield from self._complaints_of_stuck(old, new)
         if old.state is State.SENDING and old.owner != new.owner:
             yield "the claim passed to another owner"
         if old.state is State.SENDING and "without a word" in new.reason and old.lease_until >= now:
             yield "the claim was still alive"
         if new.state is State.SENDING and new.lease_until < self.world.ends:
             yield "the claim ends before its sender does"
-        if old.state is State.UNKNOWN and new.state in (State.RETRY, State.ABANDONED, State.REJECTED) and decided != 1:
+        yield from self._complaints_of_decision(old, new, decided)
+
+    def _complaints_of_decision(self, old, new, decided):
+        ends = new.state in (State.RETRY, State.ABANDONED, State.REJECTED)
+        if old.state in (State.UNKNOWN, State.STUCK) and ends and decided != 1:
             yield "nobody decided that"
-        if decided and old.state is State.UNKNOWN and old.lease_until + SETTLING_SECONDS > now:
+        if decided and old.state is State.UNKNOWN and old.lease_until + SETTLING_SECONDS > self.world.clock():
             yield "it was decided while its call might still be under way"
 
-    def _places(self):
+    def _complaints_of_stuck(self, old, new):
+        if "dead letter:" in new.reason and new.event not in self.letters():
+            yield "there is no dead letter"
+        if "was purged" in new.reason and _seconds(old.updated_at) >= self.world.clock() - RETENTION_SECONDS:
+            yield "its queue may still have its message"
+
+    def places(self):
         """The events that lie in a queue, or among the dead letters."""
+        return self.letters() | self._events(lambda queue: queue.messages)
+
+    def letters(self):
+        """The events among the dead letters."""
+        return self._events(lambda queue: queue.dead_letters.messages)
+
+    def _gone(self):
+        """The events that have expired in a queue, or were purged."""
+        return self._events(lambda queue: queue.expired)
+
+    def _events(self, messages_of):
         return {
             event
             for kind, queue in self.world.queues.items()
-            for message in (*queue.messages, *queue.dead_letters.messages)
-            for event in self._events_of(kind, message.body)
+            for message in messages_of(queue)
+            for event in self.events_of(kind, message.body)
         }
 
-    def _events_of(self, kind, text):
+    def events_of(self, kind, text):
         kept = pointed(text)
         if kept and kept.key not in self.world.s3.objects:
             return []
@@ -188,6 +226,10 @@ class Books:
 
     def _kept(self, key):
         return from_text(self.world.s3.objects[key].decode())
+
+
+def _seconds(moment):
+    return datetime.fromisoformat(moment).timestamp()
 
 
 class _Log:

@@ -76,12 +76,13 @@ class DynamoDb:
     ):
         """Items of an index with one value of its key, the latest first: the only query that the layer makes."""
         (name,), month = ExpressionAttributeNames.values(), ExpressionAttributeValues.pop(":period", None)
-        value, *since = ExpressionAttributeValues.values()
+        value = ExpressionAttributeValues[":value"]
+        since, before = (ExpressionAttributeValues.get(each, {"S": ""})["S"] for each in (":since", ":before"))
         time, whole = INDEXES[name]
         keys = ("pk", name, time)
         with self._lock:
             found = [copy.deepcopy(item) for item in self._items.values() if item.get(name) == value]
-        found = [item for item in found if all(item[time]["S"] >= day["S"] for day in since)]
+        found = [item for item in found if item[time]["S"] >= since and (not before or item[time]["S"] < before)]
         found.sort(key=lambda item: _place(item, time), reverse=True)
         if ExclusiveStartKey:
             found = [item for item in found if _place(item, time) < _place(ExclusiveStartKey, time)]

@@ -200,6 +200,13 @@ class Queue:
         return message if message and message.sent_at + self.retention > self.clock() else None
 
     @_alone
+    def purge(self):
+        """PurgeQueue: all that it holds is gone, also what somebody has in hand."""
+        for message in self.messages:
+            self._take_out(message)
+            self.expired.append(message)
+
+    @_alone
     def redrive(self, to):
         """StartMessageMoveTask: a message that is moved is a new one, with another id and its age beginning anew."""
         moved = []

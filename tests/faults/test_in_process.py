@@ -138,17 +138,20 @@ def test_an_index_is_read_page_by_page_the_latest_first(table):
             item = {"pk": {"S": str(number)}, "kind_state": {"S": "x"}, "updated_at": {"S": str(number * 3 % 5)}}
             client.put_item(TableName=TABLE, Item=item)
     assert pages(ours) == pages(table) == [["3", "1"], ["4", "2"], ["0"]]
+    for condition, value in (("updated_at >= :since", "2"), ("updated_at < :before", "3")):
+        named = {"condition": f" AND {condition}", f":{condition.partition(':')[2]}": {"S": value}}
+        assert pages(ours, **named) == pages(table, **named)
 
 
-def pages(client):
+def pages(client, condition="", **values):
     found, start = [], {}
     while True:
         answer = client.query(
             TableName=TABLE,
             IndexName="by_state",
-            KeyConditionExpression="#key = :value",
+            KeyConditionExpression="#key = :value" + condition,
             ExpressionAttributeNames={"#key": "kind_state"},
-            ExpressionAttributeValues={":value": {"S": "x"}},
+            ExpressionAttributeValues={":value": {"S": "x"}, **values},
             ScanIndexForward=False,
             Limit=2,
             **start,

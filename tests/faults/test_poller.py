@@ -90,6 +90,15 @@ def test_what_nobody_deletes_expires_and_a_dead_letter_counts_from_its_first_day
     assert (queue.messages, len(queue.expired)) == ([], 2)
 
 
+def test_a_purged_queue_holds_nothing(queue):
+    queue.send("a")
+    (record,) = queue.receive(10)
+    queue.send("b")
+    queue.purge()
+    queue.delete(record["receiptHandle"])
+    assert (queue.messages, len(queue.expired)) == ([], 2)
+
+
 def test_a_redriven_message_is_a_new_one(queue, clock):
     for _ in range(3):
         queue.receive(10)

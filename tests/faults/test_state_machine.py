@@ -7,7 +7,7 @@ must be true is in books.py.
 
 import logging
 import os
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from unittest import mock
 
@@ -27,11 +27,12 @@ from faults.bookkeeping_kiva import BookkeepingKiva, End
 from faults.books import Books, body, submissions_of
 from faults.extent import WHOLE
 from faults.poller import Died, EventSource
-from faults.world import InTurn, Lost, World
-from kiva_partner import relay
+from faults.world import MOST_RECEIVES, InTurn, Lost, World
+from kiva_partner import queues, relay
 from kiva_partner.decisions import Choice, Decision
 from kiva_partner.errors import NotDecidable
-from kiva_partner.ledger import State
+from kiva_partner.housekeeping import RETENTION_SECONDS
+from kiva_partner.ledger import WAITING, State
 from kiva_partner.messages import Kind
 from kiva_partner.payloads import pointed
 from kiva_partner.settings import KINDS, UnknownPolicy
@@ -47,6 +48,7 @@ NUMBERS = st.integers(1, 8)
 VERSIONS = st.sampled_from([10, 10, 10, 20])
 PLACES = st.integers(1, 20)
 TIMES = st.sampled_from([1, 60, 400, 1300, 3600, 86_400, 3 * 86_400])
+DECIDABLE = (State.UNKNOWN, State.STUCK)
 MEANWHILE = ["_other", "_twice", "_late", "_house", "_wait", "_decision"]
 
 
@@ -55,8 +57,9 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        self._threads = mock.patch.object(relay, "ThreadPoolExecutor", InTurn)
-        self._threads.start()
+        self._patched = ExitStack()
+        self._patched.enter_context(mock.patch.object(relay, "ThreadPoolExecutor", InTurn))
+        self._patched.enter_context(mock.patch.object(queues, "MOST_RECEIVES", MOST_RECEIVES))
         self.kiva = BookkeepingKiva()
         self.kiva.__enter__()
         self.ends = []
@@ -132,9 +135,15 @@ class Machine(RuleBasedStateMachine):
         for queue in self.world.queues.values():
             queue.dead_letters.redrive(queue)
 
+    @precondition(lambda self: self._in_hand())
+    @rule(which=WHICH)
+    def purge(self, which):
+        """Somebody empties a queue."""
+        self.world.queues[self._one_of(self._in_hand(), which)].purge()
+
     # --- what people do ---
 
-    @precondition(lambda self: self._unknown())
+    @precondition(lambda self: self._in(*DECIDABLE))
     @rule(
         which=WHICH,
         choice=st.sampled_from([Choice.ACCEPTED, Choice.SEND_AGAIN, Choice.ABANDON]),
@@ -190,11 +199,8 @@ class Machine(RuleBasedStateMachine):
     def _in_hand(self):
         return [kind for kind in self.kinds if any(each.receives for each in self.world.queues[kind].messages)]
 
-    def _unknown(self):
-        return self._in(State.UNKNOWN)
-
-    def _in(self, state):
-        return [row.key for row in self.books.rows() if row.state is state]
+    def _in(self, *states):
+        return [row.key for row in self.books.rows() if row.state in states]
 
     def _drafts_at_kiva(self):
         return sorted({loan for kind, loan in self.kiva.processed if kind is Kind.LOAN_DRAFT})
@@ -213,10 +219,21 @@ class Machine(RuleBasedStateMachine):
         source = self._source(kind, environment, at, what)
         records = source.receive()
         self.records += [(kind, record["body"]) for record in records]
+        letters = self.world.queues[kind].dead_letters
+        before = {letter.message_id for letter in letters.messages}
         if records:
             source.invoke(records)
+        if not at:
+            self._check_letters(kind, [each for each in letters.messages if each.message_id not in before])
         if environment.is_dead:
             self.warm = self.world.environment()
+
+    def _check_letters(self, kind, letters):
+        """Nothing has come between: no row waits for a message that has just become a dead letter."""
+        dead = {event for letter in letters for event in self.books.events_of(kind, letter.body)}
+        for row in self.books.rows():
+            if row.event in dead and row.state in WAITING and not row.requeue:
+                self.books.broken.append(f"{row}, and its message is a dead letter")
 
     def _source(self, kind, environment, at=0, what=None):
         def handler(event):
@@ -261,12 +278,12 @@ class Machine(RuleBasedStateMachine):
 
     def _decision(self, _):
         """Somebody decides to send again."""
-        if self._unknown():
-            self._decide(0, Choice.SEND_AGAIN)
+        if self._in(State.UNKNOWN):
+            self._decide(0, Choice.SEND_AGAIN, of=[State.UNKNOWN])
 
-    def _decide(self, which, choice, at=0, *, but=False):
+    def _decide(self, which, choice, at=0, *, but=False, of=DECIDABLE):
         """`but`: Kiva has the call without this row. What is typed may prove another call, and is refused then."""
-        kind, reference = self._one_of(self._unknown(), which)
+        kind, reference = self._one_of(self._in(*of), which)
         environment = self.world.environment()
         row = environment.ledger.read(kind, reference)
         accepted = choice is Choice.ACCEPTED
@@ -294,16 +311,23 @@ class Machine(RuleBasedStateMachine):
 
     def close(self):
         self.kiva.__exit__()
-        self._threads.stop()
+        self._patched.close()
 
     def _come_to_rest(self):
-        """Nothing fails any more, time goes on, and dead letters are put back: nothing may be stuck, nothing lost."""
+        """Nothing fails any more and time goes on: nothing waits for nobody. Put back or sent again, all is settled."""
         for _ in range(4):
             self._run_until_quiet()
+            self.world.clock.advance(RETENTION_SECONDS + 1)
+            self._house(None)
             self.books.check()
-            if all(row.state is State.UNKNOWN for row in self.books.open()):
+            left = [row for row in self.books.open() if row.state is not State.UNKNOWN]
+            if not left:
                 return
+            stuck = {row.event for row in left if row.state is State.STUCK}
+            assert all(row.event in stuck or row.requeue for row in left), f"nothing brings it to Kiva: {left}"
             self.redrive()
+            for event in sorted(stuck - self.books.places()):
+                self.world.queues[Kind(event[0])].send(self.books.texts[event])
         raise AssertionError(f"it does not come to rest: {self.books.open()}, {self.world.queues}")
 
     def _run_until_quiet(self):

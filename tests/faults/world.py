@@ -18,7 +18,7 @@ from kiva_partner.breaker import Breaker
 from kiva_partner.catalogue import Catalogues
 from kiva_partner.client import KivaClient, new_ssl_context
 from kiva_partner.decisions import Decisions
-from kiva_partner.housekeeping import Housekeeping
+from kiva_partner.housekeeping import RETENTION_SECONDS, Housekeeping
 from kiva_partner.ledger import Ledger
 from kiva_partner.messages import Kind
 from kiva_partner.pa2 import Review
@@ -29,7 +29,7 @@ from kiva_partner.settings import Settings
 INVOCATION_SECONDS = 300
 VISIBILITY = 1860
 MOST_RECEIVES = 6
-"""So few that messages do reach the dead letters by being received too often."""
+"""So few that messages do reach the dead letters by being received too often; the functions are told so, too."""
 
 SETTINGS = replace(Settings.from_environment(ENVIRONMENT), parallel_calls=2, journals_per_call=2, repayments_per_call=2)
 
@@ -65,7 +65,7 @@ class Silent:
     def submissions(self, *_):
         pass
 
-    refused = expired = count = decided = submissions
+    refused = expired = stuck = count = decided = submissions
 
 
 class Lost(Exception):
@@ -85,7 +85,7 @@ class World:
                 kind,
                 self.clock,
                 visibility_timeout=VISIBILITY,
-                retention=float("inf"),
+                retention=RETENTION_SECONDS,
                 dead_letters=letters,
                 max_receive_count=MOST_RECEIVES,
             )
@@ -194,6 +194,7 @@ class Environment:
         house = self.housekeeping
         house.expire_claims()
         house.requeue()
+        house.find_stuck()
         house.prove(self.remaining())
         house.send_again()
         house.forget_settled()

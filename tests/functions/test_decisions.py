@@ -198,7 +198,7 @@ def test_only_what_is_unknown_waits_for_a_decision(drafts, time_passes, console)
     drafts.batch(drafts.message("L-1"))
     time_passes(SETTLED)
     status, body = console("/submissions/loan_draft/L-1/decision", ABANDON)
-    assert (status, body["detail"]) == (409, "it is ACCEPTED: only what is UNKNOWN waits for this decision")
+    assert (status, body["detail"]) == (409, "it is ACCEPTED: only what is UNKNOWN or STUCK waits for this decision")
 
 
 def test_of_two_decisions_the_first_holds(unknown, console):

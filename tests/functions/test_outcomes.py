@@ -9,6 +9,7 @@ import pytest
 from handlers import BORROWER, Function, repayments
 from kiva_partner import runtime
 from kiva_partner.messages import Kind
+from kiva_partner.queues import MOST_RECEIVES
 from stream import Stream
 
 
@@ -135,12 +136,22 @@ def test_the_digest_says_what_waits_for_a_person(drafts, reports, outcomes, told
     (event,) = told()
     assert event["detail-type"] == "SubmissionDigest"
     digest = event["detail"]
-    assert digest["waiting"] == {"drafts": 2, "archives": 0, "uploads": 1, "unknown": 1, "rejected": 1, "not_sent": 0}
+    counts = {"drafts": 2, "archives": 0, "uploads": 1, "unknown": 1, "stuck": 0, "rejected": 1, "not_sent": 0}
+    assert digest["waiting"] == counts
     upload = runtime.ledger().read(Kind.REPAYMENT, "2026-10:L-3:100.50").outcome.kiva["upload_id"]
     assert digest["text"] == (
         f"2 drafts to publish in PA2 > Loans > Drafts; 1 upload to finalise in PA2 > Repayments: {upload}; "
         "1 call to decide, of which nobody knows whether Kiva has it; 1 refused submission to correct"
     )
+
+
+def test_the_digest_names_what_is_stuck(drafts, outcomes, told, deployed):
+    deployed.answers = [(429, {}), (429, {})]
+    drafts.batch(drafts.message("L-1"), drafts.message("L-2"), delivery=MOST_RECEIVES)
+    outcomes(TICK)
+    (event,) = told()
+    assert event["detail"]["waiting"]["stuck"] == 2
+    assert event["detail"]["text"] == "2 stuck submissions that Kiva has not: to put right and send, or to give up"
 
 
 def test_the_digest_leads_to_the_archives_and_names_no_loan(deployed, context, outcomes, told):

@@ -50,7 +50,8 @@ def test_of_more_than_an_answer_holds_the_latest_are_listed_and_all_are_counted(
     for period in ("2026-11", "2026-12"):
         reports.batch({**report(*loans), "period": period})
     waits = ask()
-    assert waits["counts"] == {"unknown": 2, "rejected": 7, "not_sent": 0, "uploads": 1, "archives": 0, "drafts": 0}
+    counts = {"unknown": 2, "stuck": 0, "rejected": 7, "not_sent": 0, "uploads": 1, "archives": 0, "drafts": 0}
+    assert waits["counts"] == counts
     assert len(waits["rejected"]) == 3
     (upload,) = waits["uploads"]
     assert (upload["rows"], upload["problem_rows"], len(upload["problems"])) == (8, 7, 3)
@@ -149,6 +150,7 @@ def test_it_is_counted_for_the_digest(deployed, drafts):
         drafts.batch(drafts.message(loan))
     assert counts(look(runtime.ledger(), date(2026, 1, 1))) == {
         "unknown": 1,
+        "stuck": 0,
         "rejected": 1,
         "not_sent": 0,
         "uploads": 0,

@@ -12,7 +12,9 @@ from itertools import product
 from typing import Any
 
 from kiva_partner.client import RECORD_SECONDS
+from kiva_partner.housekeeping import RETENTION_SECONDS
 from kiva_partner.messages import Kind
+from kiva_partner.queues import MOST_RECEIVES
 from kiva_partner.tokens import ANSWER_SECONDS
 from template.cloudformation import Template, listed, named, of_type
 
@@ -121,7 +123,7 @@ def outcomes_and_nothing_else_wake_their_function(template: Template) -> Iterato
     table = of_type(template, "AWS::DynamoDB::Table")["LedgerTable"]
     if table.get("StreamSpecification") != {"StreamViewType": "NEW_AND_OLD_IMAGES"}:
         yield "LedgerTable does not tell what was there before, by which a mark is told from an outcome"
-    states = ["ACCEPTED", "REJECTED", "UNKNOWN", "ABANDONED"]
+    states = ["ACCEPTED", "REJECTED", "STUCK", "UNKNOWN", "ABANDONED"]
     wanted = {"eventName": ["INSERT", "MODIFY"], "dynamodb": {"NewImage": {"state": {"S": states}}}}
     filters = _of_the_stream(template).get("FilterCriteria", {}).get("Filters", [])
     if [json.loads(it["Pattern"]) for it in filters] != [wanted]:
@@ -188,6 +190,14 @@ def no_message_expires_unseen(template: Template) -> Iterator[str]:
         longest = max(LONGEST_WAIT, queue["VisibilityTimeout"])
         if _receives(queue) * longest >= queue["MessageRetentionPeriod"]:
             yield f"{name} deletes a message that waits before it becomes a dead letter"
+
+
+def what_is_stuck_is_told_by_the_numbers_of_the_queues(template: Template) -> Iterator[str]:
+    for name, queue in _sources(template).items():
+        if _receives(queue) != MOST_RECEIVES:
+            yield f"{name} gives a message {_receives(queue)} times, the functions expect {MOST_RECEIVES}"
+        if queue["MessageRetentionPeriod"] != RETENTION_SECONDS:
+            yield f"{name} keeps no message for the {RETENTION_SECONDS} s after which housekeeping calls its rows stuck"
 
 
 def queues_and_bucket_speak_only_tls(template: Template) -> Iterator[str]:

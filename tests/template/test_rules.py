@@ -287,6 +287,16 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
         lambda it: of(it, "LoanDraftsQueue").update(MessageRetentionPeriod=345600),
     ),
     (
+        rules.what_is_stuck_is_told_by_the_numbers_of_the_queues,
+        "one receive less",
+        lambda it: of(it, "LoanDraftsQueue")["RedrivePolicy"].update(maxReceiveCount=99),
+    ),
+    (
+        rules.what_is_stuck_is_told_by_the_numbers_of_the_queues,
+        "a day longer",
+        lambda it: of(it, "RepaymentsQueue").update(MessageRetentionPeriod=691200),
+    ),
+    (
         rules.queues_and_bucket_speak_only_tls,
         "a dead-letter queue forgotten",
         lambda it: of(it, "QueuesOnlyOverTls")["Queues"].remove({"Ref": "RepaymentsDeadLetterQueue"}),

@@ -223,6 +223,110 @@ def test_a_claim_ends_the_waiting_for_a_message(ledger, one, unknown):
     assert not ledger.read(one.kind, one.reference).requeue
 
 
+# --- what no message brings to Kiva any more ----------------------------------------------------------------------
+
+
+def wait_in(ledger, submission, state):
+    """Let it wait for its message."""
+    if state is State.QUEUED:
+        ledger.enqueue([submission])
+    else:
+        claim(ledger, submission)
+        settle(ledger, submission, state, reason="Kiva answered HTTP 429")
+    return ledger.read(submission.kind, submission.reference)
+
+
+@pytest.fixture(params=[State.QUEUED, State.RETRY])
+def waiting(request, ledger, one):
+    return wait_in(ledger, one, request.param)
+
+
+@pytest.fixture
+def stuck(ledger, waiting):
+    ledger.mark_stuck([(waiting, "its message is a dead letter")])
+    return ledger.read(waiting.kind, waiting.reference)
+
+
+def test_what_needs_its_message_is_stuck_without_it_and_says_why(stuck):
+    assert (stuck.state, stuck.outcome.reason) == (State.STUCK, "its message is a dead letter")
+    assert not stuck.state.is_final
+
+
+def test_only_what_became_stuck_just_now_is_given_back(ledger, waiting):
+    assert [row.reference for row in ledger.mark_stuck([(waiting, "why")])] == [waiting.reference]
+    assert ledger.mark_stuck([(waiting, "why")]) == []
+    assert ledger.mark_stuck([]) == []
+
+
+@pytest.mark.parametrize("state", [State.ACCEPTED, State.REJECTED, State.UNKNOWN, State.ABANDONED, None])
+def test_what_was_sent_meanwhile_is_not_stuck(ledger, one, waiting, state):
+    claim(ledger, one)
+    if state:
+        settle(ledger, one, state)
+    assert ledger.mark_stuck([(waiting, "why")]) == []
+    assert ledger.read(one.kind, one.reference).state is (state or State.SENDING)
+
+
+def test_what_was_not_processed_once_more_meanwhile_waits_on(ledger, one, waiting, clock):
+    clock.advance(1)
+    wait_in(ledger, one, State.RETRY)
+    assert ledger.mark_stuck([(waiting, "why")]) == []
+    assert ledger.read(one.kind, one.reference).state is State.RETRY
+
+
+def test_what_was_decided_to_be_sent_again_needs_no_message_of_its_own(ledger, one, unknown):
+    ledger.resolve([(unknown, Outcome(State.RETRY))])
+    decided = ledger.read(one.kind, one.reference)
+    assert not decided.needs_its_message
+    ledger.requeued(decided)
+    assert ledger.read(one.kind, one.reference).needs_its_message
+
+
+def test_a_message_that_comes_after_all_claims_what_is_stuck(ledger, one, stuck):
+    assert claim(ledger, one)[0] is ClaimResult.CLAIMED
+    row = ledger.read(one.kind, one.reference)
+    assert (row.state, row.attempts, row.outcome) == (State.SENDING, stuck.attempts + 1, None)
+
+
+def test_what_is_stuck_is_queued_again_and_keeps_what_was_known_of_it(ledger, one, stuck):
+    ledger.enqueue([one])
+    row = ledger.read(one.kind, one.reference)
+    assert (row.state, row.outcome) == (State.QUEUED, None)
+    assert (row.attempts, row.created_at) == (stuck.attempts, stuck.created_at)
+
+
+def test_other_content_under_a_reference_that_is_stuck_is_a_conflict(ledger, rules, one, stuck):
+    other = draft(rules, amount=11)
+    assert claim(ledger, other)[0] is ClaimResult.CONFLICT
+    ledger.enqueue([other])
+    assert ledger.read(one.kind, one.reference).fingerprint == one.fingerprint
+
+
+def test_abandoning_what_is_stuck_frees_its_reference_and_not_its_content(ledger, rules, one, stuck):
+    assert ledger.resolve([(stuck, Outcome(State.ABANDONED))], decision=DECISION) == [True]
+    assert claim(ledger, one)[0] is ClaimResult.STANDS
+    assert claim(ledger, draft(rules, amount=11))[0] is ClaimResult.CLAIMED
+    assert claim(ledger, one, "other")[0] is ClaimResult.CONFLICT
+
+
+def test_what_was_claimed_meanwhile_is_not_abandoned(ledger, one, stuck):
+    claim(ledger, one)
+    assert ledger.resolve([(stuck, Outcome(State.ABANDONED))], decision=DECISION) == [False]
+
+
+def test_a_list_ends_before_a_moment_if_one_is_given(ledger, rules, clock):
+    for loan in ("L-1", "L-2", "L-3"):
+        ledger.enqueue([draft(rules, loan)])
+        clock.advance(10)
+    first = ledger.read(Kind.LOAN_DRAFT, "L-1")
+
+    def before(seconds):
+        page = ledger.list_by_state(first.kind, State.QUEUED, before=clock() - seconds)
+        return [row.reference for row in page.rows]
+
+    assert [before(30), before(29), before(15), before(0)] == [[], ["L-1"], ["L-2", "L-1"], ["L-3", "L-2", "L-1"]]
+
+
 # --- DynamoDB without an answer -----------------------------------------------------------------------------------
 
 
@@ -300,15 +404,16 @@ def test_of_an_unclear_claim_everything_that_is_not_ours_keeps_its_meaning(deaf,
 
 
 def test_no_open_row_ever_expires_and_settled_ones_do(ledger, rules, table):
-    states = [State.ACCEPTED, State.REJECTED, State.RETRY, State.UNKNOWN]
+    states = [State.ACCEPTED, State.REJECTED, State.RETRY, State.UNKNOWN, State.ABANDONED]
     submissions = [draft(rules, f"L-{state}") for state in states]
     for submission, state in zip(submissions, states, strict=True):
         claim(ledger, submission)
         settle(ledger, submission, state)
     claim(ledger, draft(rules, "L-SENDING"))
-    ledger.enqueue([draft(rules, "L-QUEUED")])
+    ledger.enqueue([draft(rules, "L-QUEUED"), draft(rules, "L-STUCK")])
+    ledger.mark_stuck([(ledger.read(Kind.LOAN_DRAFT, "L-STUCK"), "why")])
     expiring = {item["state"]["S"] for item in table.scan(TableName="ledger")["Items"] if "expires_at" in item}
-    assert expiring == {"ACCEPTED", "REJECTED"}
+    assert expiring == {"ACCEPTED", "REJECTED", "ABANDONED"}
 
 
 def test_a_reference_used_again_loses_its_expiry(ledger, rules, one, table):

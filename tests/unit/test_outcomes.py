@@ -165,6 +165,7 @@ def test_what_a_sender_settles_is_one_event(one, settle, deliver, bus, state):
         "reference": "L-1",
         "loan_id": "L-1",
         "state": state,
+        "final": state is not State.UNKNOWN,
         "previous_state": "SENDING",
         "kiva": {"loan_draft_uuid": "u-1"},
         "reason": "a reason",
@@ -189,6 +190,18 @@ def test_a_claim_that_ran_out_is_an_event(one, ledger, claim, clock, deliver, bu
     ledger.expire_claim(ledger.read(one.kind, one.reference))
     deliver()
     assert [(it["previous_state"], it["state"]) for it in bus.details] == [("SENDING", "UNKNOWN")]
+
+
+def test_what_is_stuck_is_an_event_that_is_not_the_last_one(one, ledger, settle, deliver, bus):
+    ledger.enqueue([one])
+    ledger.mark_stuck([(ledger.read(one.kind, one.reference), "its message is a dead letter")])
+    ledger.enqueue([one])
+    settle(one, state=State.ACCEPTED)
+    deliver()
+    first, second = bus.details
+    assert (first["state"], first["final"], first["reason"]) == ("STUCK", False, "its message is a dead letter")
+    assert (first["previous_state"], first["attempts"], first["call_id"]) == ("QUEUED", 0, "")
+    assert (second["state"], second["final"]) == ("ACCEPTED", True)
 
 
 def test_that_it_is_kept_is_no_second_event(one, ledger, settle, deliver, bus):

@@ -277,10 +277,11 @@ def _is_same(submission: Submission, row: Row) -> bool:
 def _helps(rows: Iterable[Row]) -> bool:
     """Whether another delivery does more than ask.
 
-    RETRY could have lost its message, UNKNOWN may not be kept yet, and what was reopened waits for just this.
+    RETRY may have lost its message, STUCK has, UNKNOWN may not be kept yet, and what was reopened waits for just this.
     """
     return any(
-        row.state is State.RETRY or row.reopened or (row.state is State.UNKNOWN and not row.payload) for row in rows
+        row.state in (State.RETRY, State.STUCK) or row.reopened or (row.state is State.UNKNOWN and not row.payload)
+        for row in rows
     )
 
 
@@ -354,6 +355,8 @@ def next_step(row: Row) -> str:
         return "send the event again: it was reopened"
     if row.state is State.REJECTED and row.outcome and row.outcome.http_status not in (None, *CONTENT_STATUSES):
         return "nothing may be wrong with it: once the reason is gone, reopen it and send the event again"
+    if row.state is State.STUCK:
+        return _STUCK_STEP.format(row.kind)
     if row.state is State.ACCEPTED:
         return _ACCEPTED_STEPS[row.kind].format_map(row.outcome.kiva if row.outcome else {"upload_id": "?"})
     return _STEPS.get(row.state, "nothing: it is sent by itself")
@@ -364,6 +367,10 @@ _ACCEPTED_STEPS = {
     Kind.JOURNAL_UPDATE: "open confirm_url, review the journals and publish them",
     Kind.REPAYMENT: "review and finalise upload {upload_id} in PA2 > Repayments",
 }
+_STUCK_STEP = (
+    "put right what the reason says, then redrive its dead letter (relay redrive {}) or send the event again; it is not"
+    " sent by itself. To give it up, or to send other content under its reference, abandon it"
+)
 _STEPS = {
     State.REJECTED: "correct it in your system and send it anew",
     State.UNKNOWN: "look in PA2 whether Kiva has it, then send your decision; it is not sent again by itself",
@@ -395,7 +402,8 @@ def conflict(references: Sequence[str]) -> Answer:
         409,
         "reference-conflict",
         "The reference belongs to other content",
-        detail="Kiva has no update: correct what was submitted in PA2, or send this under a new reference",
+        detail="Kiva has no update: correct what was submitted in PA2, or send this under a new reference. What is"
+        " STUCK has not reached Kiva: abandon it, and its reference is free",
         references=list(references[:100]),
     )
 

@@ -1,4 +1,4 @@
-"""What a person decides about a submission of which nobody knows whether Kiva has it.
+"""What a person decides about a submission of which nobody knows whether Kiva has it, or that is stuck.
 
 Reading can prove that Kiva has it, never that it has not. So somebody looks in PA2 and says what is true; who, when and
 why stays with the submission. What went to Kiva in one call is decided in one decision, for Kiva has the call or has it
@@ -81,13 +81,16 @@ class Decisions(Struct, frozen=True):
 
         Raises:
             InvalidMessage: it excepts what is not of this call.
-            NotDecidable: it is not UNKNOWN (any more), its sender or a gateway may still be at work, it cannot be sent
-                again because it is not kept, or Kiva's id proves another call. Then nothing was changed.
+            NotDecidable: it is neither UNKNOWN nor STUCK (any more), its sender or a gateway may still be at work, it
+                cannot be sent again because it is not kept, Kiva's id proves another call, or it is STUCK and not to be
+                abandoned. Then nothing was changed.
         """
         if decision.decision is Choice.REOPEN:
             return self._reopen(row, decision, by)
+        if row.state is State.STUCK:
+            return self._give_up(row, decision, by)
         if row.state is not State.UNKNOWN:
-            raise NotDecidable(f"it is {row.state}: only what is UNKNOWN waits for this decision")
+            raise NotDecidable(f"it is {row.state}: only what is UNKNOWN or STUCK waits for this decision")
         now = self.clock()
         rows = self._of_the_same_call(row)
         if (wait := max(map(decidable_at, rows)) - now) > 0:
@@ -102,6 +105,15 @@ class Decisions(Struct, frozen=True):
             outcomes, decision=_record(decision, by, now), claimed_until=now - SETTLING_SECONDS
         )
         return self._decided(rows, resolved)
+
+    def _give_up(self, row: Row, decision: Decision, by: str) -> list[Row]:
+        """What is STUCK surely is not at Kiva, and nobody is at work on it: it may be given up at once, and alone."""
+        if decision.decision is not Choice.ABANDON:
+            raise NotDecidable(
+                "it is STUCK, and can only be abandoned; else redrive its dead letter or send the event again"
+            )
+        record = _record(decision, by, self.clock())
+        return self._decided([row], self.ledger.resolve([(row, _outcome(row, decision))], decision=record))
 
     def _reopen(self, row: Row, decision: Decision, by: str) -> list[Row]:
         """What Kiva refused as a call is reopened as a call; what it refused as a row of a call, alone."""
@@ -118,7 +130,7 @@ class Decisions(Struct, frozen=True):
     def _decided(self, rows: Sequence[Row], done: Sequence[bool]) -> list[Row]:
         decided = [each.reference for each, it in zip(rows, done, strict=True) if it]
         if not decided:
-            raise NotDecidable("somebody else decided it, or it was proved, a moment ago: look what it is now")
+            raise NotDecidable("it was decided, proved or claimed a moment ago: look what it is now")
         return list(self.ledger.read_all(rows[0].kind, decided).values())
 
     def _of_the_same_call(self, row: Row) -> list[Row]:

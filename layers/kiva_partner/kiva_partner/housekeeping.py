@@ -17,7 +17,7 @@ from .catalogue import Catalogue, Catalogues
 from .client import KivaClient, Remaining, made_at
 from .decisions import Choice, Decision, Decisions, decidable_at
 from .errors import Misconfigured, NotDecidable, NotSent
-from .ledger import Ledger, Outcome, Row, State
+from .ledger import WAITING, Ledger, Outcome, Row, State
 from .messages import Kind
 from .payloads import Kept, Payloads
 from .settings import Settings, UnknownPolicy
@@ -38,6 +38,16 @@ CATALOGUE_SECONDS = 3600
 MOST_ATTEMPTS = 3
 """Of a submission that is sent again without anybody being asked; then a person is."""
 
+RETENTION_SECONDS = 7 * 86_400
+"""For which a queue keeps a message (`MessageRetentionPeriod` in `template.yaml`)."""
+
+MOST_STUCK = 1000
+"""Of a kind and a state that one run marks; the next one goes on."""
+
+_GONE = (
+    f"it has waited for {RETENTION_SECONDS // 86_400} days, and its queue keeps no message for longer: its message is a"
+    " dead letter, has expired or was purged"
+)
 _log = logging.getLogger(__name__)
 
 
@@ -63,6 +73,19 @@ class Housekeeping(Struct, frozen=True):
         expired = [self.ledger.expire_claim(row) for row in dead]
         self.telemetry.expired(expired)
         return len(expired)
+
+    def find_stuck(self) -> int:
+        """Mark what has waited for longer than its queue keeps a message: nothing brings it to Kiva by itself."""
+        before = self.clock() - RETENTION_SECONDS
+        waiting = [
+            row
+            for kind in Kind
+            for state in WAITING
+            for row in self.ledger.list_by_state(kind, state, before=before, limit=MOST_STUCK).rows
+        ]
+        stuck = self.ledger.mark_stuck([(row, _GONE) for row in waiting if row.needs_its_message])
+        self.telemetry.stuck(stuck)
+        return len(stuck)
 
     def prove(self, remaining: Remaining) -> int:
         """Look for UNKNOWN drafts among Kiva's loans. What is found was accepted; what is not found proves nothing."""

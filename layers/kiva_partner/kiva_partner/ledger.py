@@ -6,6 +6,7 @@ All writes are conditional; up to 100 go in one DynamoDB transaction.
 
     QUEUED -> SENDING -> ACCEPTED | REJECTED | RETRY | UNKNOWN
     RETRY -> SENDING;  UNKNOWN -> ACCEPTED | RETRY | ABANDONED
+    QUEUED | RETRY -> STUCK -> QUEUED | SENDING | ABANDONED
 """
 
 import base64
@@ -40,7 +41,7 @@ MAX_KEY_BYTES = 2048
 """DynamoDB's limit of a partition key, of the table and of an index: its Developer Guide, "Constraints"."""
 
 KEEP_SETTLED = timedelta(days=400)
-"""Settled rows go after this time; open ones (QUEUED, SENDING, RETRY, UNKNOWN) never."""
+"""Settled rows go after this time; open ones (QUEUED, SENDING, RETRY, STUCK, UNKNOWN) never."""
 
 PIECE_BYTES = 300_000
 """Of a receipt, in one item. References are ASCII, and DynamoDB takes items of 400 KB."""
@@ -60,6 +61,7 @@ class State(StrEnum):
     ACCEPTED = "ACCEPTED"
     REJECTED = "REJECTED"
     RETRY = "RETRY"
+    STUCK = "STUCK"
     UNKNOWN = "UNKNOWN"
     ABANDONED = "ABANDONED"
 
@@ -77,6 +79,12 @@ _FREE_AGAIN = (
     " OR (#state = :rejected AND fingerprint = :fingerprint AND reopened = :true)"
 )
 _FREE_AGAIN_VALUES = {":rejected": State.REJECTED, ":abandoned": State.ABANDONED, ":true": True}
+
+
+WAITING = (State.QUEUED, State.RETRY)
+"""Kiva has it not, and its message brings it there."""
+
+_CLAIMABLE = (*WAITING, State.STUCK)
 
 
 class Outcome(Struct, frozen=True):
@@ -172,6 +180,11 @@ class Row(Struct, frozen=True):
         """It came again after what replaced it, and was not sent again."""
         return bool(self.replaced_by) and self.came_again_at > self.replaced_at
 
+    @property
+    def needs_its_message(self) -> bool:
+        """Nothing but the message that it came in brings it to Kiva."""
+        return self.state in WAITING and not self.requeue
+
     def may_become(self, submission: Submission) -> bool:
         """Whether its reference is free for this other content. None that was refused or abandoned comes back."""
         return self.state in _FREE and submission.fingerprint not in self.spent
@@ -240,8 +253,10 @@ class Ledger:
         )
 
     def enqueue(self, submissions: Sequence[Submission]) -> None:
-        """Note submissions that the API put into a queue. A row that stands already stays as it is."""
-        queue = self._change(State.QUEUED, f"attribute_not_exists(pk) OR {_FREE_AGAIN}", _FREE_AGAIN_VALUES)
+        """Note submissions that the API put into a queue. A row that stands already stays so, unless it is STUCK."""
+        stuck = "#state = :stuck AND fingerprint = :fingerprint"
+        condition = f"attribute_not_exists(pk) OR ({stuck}) OR {_FREE_AGAIN}"
+        queue = self._change(State.QUEUED, condition, {":stuck": State.STUCK, **_FREE_AGAIN_VALUES})
         self._write(
             [
                 queue(each, remove=("outcome", "expires_at", "reopened", *_not_told(each)), **_identity(each))
@@ -262,10 +277,9 @@ class Ledger:
         decided together. A row in the way is given back with the result. One whose lease has run out is turned into
         UNKNOWN on the spot.
         """
-        condition = (
-            f"attribute_not_exists(pk) OR (#state IN (:queued, :retry) AND fingerprint = :fingerprint) OR {_FREE_AGAIN}"
-        )
-        values = {":queued": State.QUEUED, ":retry": State.RETRY, **_FREE_AGAIN_VALUES}
+        claimable = "#state IN (:queued, :retry, :stuck) AND fingerprint = :fingerprint"
+        condition = f"attribute_not_exists(pk) OR ({claimable}) OR {_FREE_AGAIN}"
+        values = {":queued": State.QUEUED, ":retry": State.RETRY, ":stuck": State.STUCK, **_FREE_AGAIN_VALUES}
         claim = self._change(State.SENDING, condition, values, owner=owner, lease_until=_number(lease_until))
         updates = [
             claim(
@@ -306,7 +320,7 @@ class Ledger:
             return ClaimResult.CLAIMED, None
         if row.fingerprint != submission.fingerprint:
             return ClaimResult.UNCLEAR if row.may_become(submission) else ClaimResult.CONFLICT, row
-        if row.state in (State.QUEUED, State.RETRY):
+        if row.state in _CLAIMABLE:
             return ClaimResult.UNCLEAR, row
         if row.state is State.SENDING:
             if row.lease_until >= self._clock():
@@ -403,6 +417,26 @@ class Ledger:
         self._write([expire(row, outcome=_outcome_item(outcome))])
         return self.read(row.kind, row.reference) or row
 
+    def mark_stuck(self, rows: Sequence[tuple[Row, str]]) -> list[Row]:
+        """Make rows STUCK whose message comes no more, each for its reason; gives them.
+
+        One that has changed since it was read is left out: somebody is sending it, or has.
+        """
+        condition = "#state IN (:queued, :retry) AND fingerprint = :fingerprint AND updated_at = :read_at"
+        stick = self._change(State.STUCK, condition, {":queued": State.QUEUED, ":retry": State.RETRY})
+        blocking = self._write(
+            [
+                stick(
+                    row,
+                    values={":fingerprint": row.fingerprint, ":read_at": row.updated_at},
+                    attempts=row.attempts,  # one that was never claimed has none yet, and a decision asks for them
+                    outcome=_outcome_item(Outcome(State.STUCK, reason)),
+                )
+                for row, reason in rows
+            ]
+        )
+        return [row for (row, _), other in zip(rows, blocking, strict=True) if other is None]
+
     def keep(self, payloads: Sequence[tuple[Submission, str]]) -> None:
         """Note under which key each submission is kept, as far as it is still UNKNOWN."""
         keep = self._change(State.UNKNOWN, "#state = :state AND fingerprint = :known")
@@ -415,16 +449,16 @@ class Ledger:
         decision: Mapping[str, str] | None = None,
         claimed_until: float | None = None,
     ) -> list[bool]:
-        """Give UNKNOWN rows outcomes, found by reading or decided. Tells for each whether it was still to be had.
+        """Give UNKNOWN or STUCK rows outcomes, read or decided. Tells for each whether it was still to be had.
 
         Args:
             outcomes: Rows as they were read, and what becomes of each: ACCEPTED, REJECTED, ABANDONED, or RETRY to send
-                it again. A row that was claimed anew meanwhile is left alone.
+                it again. A row that has another state or was claimed anew meanwhile is left alone.
             decision: What is to be remembered of who decided, when and why.
             claimed_until: Epoch seconds; a row whose lease ends later is left alone.
         """
-        condition = "#state = :unknown AND fingerprint = :fingerprint AND attempts = :attempts"
-        values: dict[str, Any] = {":unknown": State.UNKNOWN}
+        condition = "#state = :was AND fingerprint = :fingerprint AND attempts = :attempts"
+        values: dict[str, Any] = {}
         if claimed_until is not None:
             condition += " AND lease_until <= :claimed_until"
             values[":claimed_until"] = int(claimed_until)
@@ -433,7 +467,7 @@ class Ledger:
             [
                 resolve[outcome.state](
                     row,
-                    values={":fingerprint": row.fingerprint, ":attempts": row.attempts},
+                    values={":was": row.state, ":fingerprint": row.fingerprint, ":attempts": row.attempts},
                     append={"decisions": dict(decision)} if decision else None,
                     **self._end(row, outcome),
                     **({} if outcome.state.is_final else {"requeue": True}),
@@ -515,13 +549,23 @@ class Ledger:
                 return
 
     def list_by_state(
-        self, kind: Kind, state: State, *, since: date | None = None, limit: int = 100, cursor: str | None = None
+        self,
+        kind: Kind,
+        state: State,
+        *,
+        since: date | None = None,
+        before: float | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
     ) -> Page:
         """Submissions of a kind in a state, the latest change first (an index: up to a second behind).
 
-        `since` leaves out those that have not changed from the beginning of that day (UTC) on.
+        `since` leaves out those that have not changed from the beginning of that day (UTC) on; `before` (epoch seconds)
+        those that have changed at that moment or later. Not both.
         """
-        items, cursor = self._query(_BY_STATE, f"{self._scope}#{kind}#{state}", limit, cursor, since=since)
+        items, cursor = self._query(
+            _BY_STATE, f"{self._scope}#{kind}#{state}", limit, cursor, since=since, before=before
+        )
         return Page([_row(plain(item)) for item in items], cursor)
 
     def list_by_loan(self, loan_id: str, *, limit: int = 100, cursor: str | None = None) -> Page:
@@ -660,20 +704,27 @@ class Ledger:
         cursor: str | None,
         *,
         since: date | None = None,
+        before: float | None = None,
         period: str = "",
     ) -> tuple[list[dict[str, Any]], str | None]:
         """Items of one value of an index, the latest first, and the cursor of those behind them."""
         if not _fits(value):
             return [], None
         more: dict[str, Any] = {"ExclusiveStartKey": self._start(index, value, cursor, since)} if cursor else {}
-        values = {":value": {"S": value}, **({":since": {"S": since.isoformat()}} if since else {})}
+        condition, values = "#key = :value", {":value": {"S": value}}
+        if since:
+            condition += f" AND {index.time} >= :since"
+            values[":since"] = {"S": since.isoformat()}
+        if before is not None:
+            condition += f" AND {index.time} < :before"
+            values[":before"] = {"S": _time(before)}
         if period:
             more["FilterExpression"] = "period = :period"
             values[":period"] = {"S": period}
         answer = self._client().query(
             TableName=self._table,
             IndexName=index.name,
-            KeyConditionExpression="#key = :value" + (f" AND {index.time} >= :since" if since else ""),
+            KeyConditionExpression=condition,
             ExpressionAttributeNames={"#key": index.key},
             ExpressionAttributeValues=values,
             ScanIndexForward=False,

@@ -178,7 +178,7 @@ def _decide(schema: dict[str, Any]) -> dict[str, Any]:
     later = {"description": "Seconds, where waiting helps", "schema": {"type": "integer"}}
     return {
         "tags": [_PEOPLE],
-        "summary": "Say what is true of an UNKNOWN submission; those of the same call are decided with it",
+        "summary": "Say what is true of an UNKNOWN submission and of those of its call, or give up one that is STUCK",
         "operationId": "decide_submission",
         "parameters": [
             _parameter("kind", "Which kind", where="path", **_KIND),
@@ -375,13 +375,13 @@ _SUBMISSIONS: dict[str, Any] = {
 }
 _WAITING: dict[str, Any] = {
     "type": "object",
-    "required": ["days", "counts", "unknown", "rejected", "not_sent", "drafts", "archives", "uploads"],
+    "required": ["days", "counts", "unknown", "stuck", "rejected", "not_sent", "drafts", "archives", "uploads"],
     "properties": {
         "days": {"type": "integer"},
         "counts": {
             "type": "object",
             "description": "How much of each sort waits. Of each no more than the latest 500 are listed",
-            "required": ["unknown", "rejected", "not_sent", "uploads", "archives", "drafts"],
+            "required": ["unknown", "stuck", "rejected", "not_sent", "uploads", "archives", "drafts"],
             "additionalProperties": {"type": "integer"},
         },
         "unknown": {
@@ -411,6 +411,10 @@ _WAITING: dict[str, Any] = {
                     "submissions": _LIST_OF_SUBMISSIONS,
                 },
             },
+        },
+        "stuck": {
+            **_LIST_OF_SUBMISSIONS,
+            "description": "Kiva has not got these, and no message brings them there by itself: `reason` says why",
         },
         "rejected": _LIST_OF_SUBMISSIONS,
         "not_sent": {

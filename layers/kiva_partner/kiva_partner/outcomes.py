@@ -47,7 +47,7 @@ ENTRIES = 10
 MAX_DETAIL_BYTES = 25_000
 """Ten of them fit into a PutEvents, which takes 256 KiB. What a row holds comes to a fifth of it."""
 
-_STATES = (State.ACCEPTED, State.REJECTED, State.UNKNOWN, State.ABANDONED)
+_STATES = (State.ACCEPTED, State.REJECTED, State.STUCK, State.UNKNOWN, State.ABANDONED)
 _log = logging.getLogger(__name__)
 
 Record = Mapping[str, Any]
@@ -81,8 +81,14 @@ class Settled(Struct, frozen=True, kw_only=True):
     reference: Annotated[str, Meta(description="Names the submission for ever: GET /submissions/{kind}/{reference}.")]
     loan_id: Annotated[str, Meta(description="The partner's own id of the loan; of a group, internal_loan_id.")]
     state: Annotated[
-        Literal["ACCEPTED", "REJECTED", "UNKNOWN", "ABANDONED"],
-        Meta(description="UNKNOWN waits for a person, and is followed by another event when it is settled."),
+        Literal["ACCEPTED", "REJECTED", "STUCK", "UNKNOWN", "ABANDONED"],
+        Meta(
+            description="Of what is UNKNOWN nobody knows whether Kiva has it; what is STUCK it has not, and no message"
+            " brings it there by itself."
+        ),
+    ]
+    final: Annotated[
+        bool, Meta(description="False for UNKNOWN and STUCK: a person is needed, and another event follows in the end.")
     ]
     previous_state: State | UnsetType = UNSET
     kiva: Annotated[
@@ -148,6 +154,7 @@ def settled(record: Record, settings: Settings) -> Settled | None:
         "reference": row.reference,
         "loan_id": row.loan_id,
         "state": row.state,
+        "final": row.state.is_final,
         "previous_state": before.state if before else UNSET,
         "kiva": facts.get("kiva", {}),
         "reason": facts.get("reason", UNSET),
@@ -227,6 +234,8 @@ def _parts(waiting: Waiting) -> Iterator[str]:
         yield f"{_number(calls, 'call')} to decide, of which nobody knows whether Kiva has it"
     if not_sent := len(waiting.not_sent):
         yield f"{_number(not_sent, 'amount')} that came again and {'was' if not_sent == 1 else 'were'} not sent"
+    if stuck := len(waiting.stuck):
+        yield f"{_number(stuck, 'stuck submission')} that Kiva has not: to put right and send, or to give up"
     if rejected := len(waiting.rejected):
         yield f"{_number(rejected, 'refused submission')} to correct"
 

@@ -1,23 +1,24 @@
 """An SQS batch in, a partial batch response out.
 
 Only what may come again is reported back, and waits in its queue, longer each time. What code can never take goes to
-the dead-letter queue at once, with the reason as an attribute, while its neighbours are submitted. A response of None
-would delete the whole batch. Source: AWS Lambda Developer Guide, "Handling errors for an SQS event source".
+the dead-letter queue at once, with the reason as an attribute, while its neighbours are submitted; so does what has
+been delivered for the last time. A row that waited for such a message is STUCK from then on. A response of None would
+delete the whole batch. Source: AWS Lambda Developer Guide, "Handling errors for an SQS event source".
 """
 
 import json
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import batched, islice
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from .client import Remaining
-from .errors import InvalidMessage, Misconfigured, NotSent, Violation
-from .ledger import Ledger
-from .messages import FROM_API, MAX_MESSAGE_BYTES, Kind, Message, parse
+from .errors import InvalidMessage, Misconfigured, NotSent, Violation, where
+from .ledger import Ledger, Row
+from .messages import FROM_API, MAX_MESSAGE_BYTES, Kind, Message, Submission, parse
 from .pa2 import Review, refusals
 from .payloads import Payloads, pointed
 from .relay import Relay, Result, Verdict
@@ -32,11 +33,18 @@ FIRST_WAIT = 30
 LONGEST_WAIT = 3600
 """Seconds. `template.yaml` counts with it: 100 receives outlast a day's outage."""
 
+MOST_RECEIVES = 100
+"""How often a queue gives a message (`maxReceiveCount` in `template.yaml`); then SQS moves it, and gives no reason."""
+
 MAX_REASON = 1000
 _log = logging.getLogger(__name__)
 
 Record = Mapping[str, Any]
 """SQS's wrapper around one message."""
+
+
+_Left = Sequence[tuple[Submission | Row, str]]
+"""What of a message is not settled, each with the reason."""
 
 
 class Queues:
@@ -117,21 +125,24 @@ class Consumer(Struct, frozen=True):
             try:
                 if message := self._read(record["body"]):
                     messages.append((record, message))
+            except _NotKept as error:
+                waits += self._lay_aside(record, str(error), [(error.row, str(error))])
             except InvalidMessage as error:
                 waits += self._lay_aside(record, str(error))
             except Exception as error:  # noqa: BLE001 its neighbours need not wait for it
                 self.telemetry.unexpected(f"message {record['messageId']} could not be read", error)
-                waits.append((record, 0))
+                waits += self._again(record, 0, f"it could not be read: {where(error)}")
         unnoted = {record["messageId"] for record, message in messages if not self._noted(record, message)}
         results = iter(self._submit([message for _, message in messages], remaining))
         for record, message in messages:
-            of_message = list(islice(results, len(message.submissions)))
-            again = [result.retry_after for result in of_message if result.verdict is Verdict.AGAIN]
+            unsettled = [it for it in islice(results, len(message.submissions)) if it.verdict is not Verdict.STANDS]
+            left = [(result.submission, result.reason) for result in unsettled]
+            again = [result.retry_after for result in unsettled if result.verdict is Verdict.AGAIN]
             again += [0.0] * (record["messageId"] in unnoted)
             if again:
-                waits.append((record, max(again)))
-            elif reason := "; ".join(_complaints(of_message)):
-                waits += self._lay_aside(record, reason)
+                waits += self._again(record, max(again), _reason(unsettled) or "it could not be noted", left)
+            elif unsettled:
+                waits += self._lay_aside(record, _reason(unsettled), left)
         self._put_off(waits)
         return come_again(record["messageId"] for record, _ in waits)
 
@@ -147,8 +158,7 @@ class Consumer(Struct, frozen=True):
         except KeyError:
             row = self.ledger.read(self.kind, kept.reference)
             if row and not row.state.is_final and row.fingerprint.startswith(kept.fingerprint):
-                rule = "is not kept here any more, though it is not settled; send the event once more"
-                raise InvalidMessage(Violation("$.kept", rule)) from None
+                raise _NotKept(row) from None
             return None
 
     def _noted(self, record: Record, message: Message) -> bool:
@@ -177,18 +187,19 @@ class Consumer(Struct, frozen=True):
         submissions = [each for message in messages for each in message.submissions]
         if not submissions:
             return []
-        retry_after = 0.0
+        retry_after, reason = 0.0, ""
         try:
             results = self.relay.submit(self.kind, submissions, remaining)
         except (NotSent, Misconfigured) as error:
             self.telemetry.refused("nothing could be submitted, all messages come again", error)
-            retry_after = getattr(error, "retry_after", None) or 0
+            retry_after, reason = getattr(error, "retry_after", None) or 0, str(error)
         except Exception as error:  # noqa: BLE001 whatever was claimed is protected by its claim
             self.telemetry.unexpected("nothing could be submitted, all messages come again", error)
+            reason = f"unexpected {where(error)}"
         else:
             self.telemetry.submissions(self.kind, results)
             return results
-        return [Result(each, Verdict.AGAIN, retry_after=retry_after) for each in submissions]
+        return [Result(each, Verdict.AGAIN, reason=reason, retry_after=retry_after) for each in submissions]
 
     def _put_off(self, waits: list[tuple[Record, float]]) -> None:
         try:
@@ -196,7 +207,14 @@ class Consumer(Struct, frozen=True):
         except Exception as error:  # noqa: BLE001 they come again all the same, after the queue's own time
             self.telemetry.unexpected("messages wait for the visibility timeout of their queue", error)
 
-    def _lay_aside(self, record: Record, reason: str) -> list[tuple[Record, float]]:
+    def _again(self, record: Record, seconds: float, reason: str, left: _Left = ()) -> list[tuple[Record, float]]:
+        """What is to be delivered again, and after how many seconds; nothing if this was its last delivery."""
+        if int(record["attributes"]["ApproximateReceiveCount"]) < MOST_RECEIVES:
+            return [(record, seconds)]
+        often = f"it was received {MOST_RECEIVES} times; the last time: "
+        return self._lay_aside(record, often + reason, [(each, often + its_reason) for each, its_reason in left])
+
+    def _lay_aside(self, record: Record, reason: str, left: _Left = ()) -> list[tuple[Record, float]]:
         """What has to come again because even laying aside failed, and after how many seconds."""
         _log.warning("message %s goes to the dead-letter queue: %s", record["messageId"], reason[:MAX_REASON])
         try:
@@ -205,7 +223,22 @@ class Consumer(Struct, frozen=True):
             self.telemetry.unexpected(f"the dead-letter queue does not take message {record['messageId']}", error)
             return [(record, 0)]
         self.telemetry.count("DeadLetter", 1, self.kind)
+        self._mark_stuck(left)
         return []
+
+    def _mark_stuck(self, left: _Left) -> None:
+        """What needs a message that is a dead letter is STUCK. The letter comes first: no row may promise one."""
+        unsettled = {each.reference: (each.fingerprint, reason) for each, reason in left}
+        try:
+            rows = self.ledger.read_all(self.kind, list(unsettled))
+            found = [
+                (row, f"its message is a dead letter: {reason}")
+                for reference, (fingerprint, reason) in unsettled.items()
+                if (row := rows.get(reference)) and row.needs_its_message and row.fingerprint == fingerprint
+            ]
+            self.telemetry.stuck(self.ledger.mark_stuck(found))
+        except Exception as error:  # noqa: BLE001 its message is safe, and in the end housekeeping finds the row
+            self.telemetry.unexpected("rows whose message is a dead letter are not marked as stuck", error)
 
 
 def come_again(message_ids: Iterable[str]) -> "PartialItemFailureResponse":
@@ -213,7 +246,20 @@ def come_again(message_ids: Iterable[str]) -> "PartialItemFailureResponse":
     return {"batchItemFailures": [{"itemIdentifier": message_id} for message_id in message_ids]}
 
 
-def _complaints(results: Iterable[Result]) -> Iterable[str]:
-    for result in results:
-        if result.verdict in (Verdict.CONFLICT, Verdict.INVALID):
-            yield f"{result.submission.reference}: {result.reason}"
+class _NotKept(InvalidMessage):
+    """A message that points to what is not kept here any more, though its row is not settled."""
+
+    def __init__(self, row: Row) -> None:
+        rule = "is not kept here any more, though it is not settled; send the event once more"
+        super().__init__(Violation("$.kept", rule))
+        self.row = row
+
+
+def _reason(unsettled: Iterable[Result]) -> str:
+    """Why a message is not settled: of each submission that a person must see to, and what keeps the others, once."""
+    return "; ".join(
+        dict.fromkeys(
+            each.reason if each.verdict is Verdict.AGAIN else f"{each.submission.reference}: {each.reason}"
+            for each in unsettled
+        )
+    )

@@ -425,9 +425,8 @@ def _not_ours(submission: Submission, claim: ClaimResult, row: Row | None) -> Re
         case ClaimResult.UNCLEAR:
             return Result(submission, Verdict.AGAIN, state, outcome, "the ledger gave no answer")
         case ClaimResult.CONFLICT:
-            reason = (
-                f"its reference belongs to other content, which is {state}; correct that in PA2, or use a new reference"
-            )
+            mend = "abandon that" if state is State.STUCK else "correct that in PA2"
+            reason = f"its reference belongs to other content, which is {state}; {mend}, or use a new reference"
             return Result(submission, Verdict.CONFLICT, state, outcome, reason)
     unknown = state is State.UNKNOWN
     return Result(

@@ -95,6 +95,12 @@ class Telemetry:
             self._logger.warning("claim expired", extra={"kind": row.kind.value, "reference": row.reference})
             self.count("SubmissionUnknown", int(row.state is State.UNKNOWN), row.kind)
 
+    def stuck(self, rows: Iterable[Row]) -> None:
+        """Rows that no message brings to Kiva by itself any more."""
+        for row in rows:
+            self._logger.warning("stuck", extra={"kind": row.kind.value, "reference": row.reference})
+            self.count("SubmissionStuck", 1, row.kind)
+
     def decided(self, rows: Sequence[Row], decision: str, by: str) -> None:
         """What a person decided, and who; the reason is in the ledger."""
         for row in rows:

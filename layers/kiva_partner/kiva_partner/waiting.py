@@ -1,4 +1,4 @@
-"""What waits for a person: unknown outcomes to decide, refusals, and what has to be published, confirmed or finalised.
+"""What waits for a person: unknown outcomes, what is stuck or refused, what is to be published, confirmed or finalised.
 
 Kiva's API ends at a draft, an archive or an upload. A coordinator goes on in PA2, and nothing tells us when
 they have; so what was made waits until somebody says that it is done.
@@ -49,19 +49,22 @@ class Waiting(Struct, frozen=True):
     """All that waits, the latest first."""
 
     unknown: list[Call]
+    stuck: list[Row]
     rejected: list[Row]
     not_sent: list[Row]
     made: dict[Kind, list[Made]]
 
 
 def look(ledger: Ledger, since: date) -> Waiting:
-    """What has changed since a day (UTC) and nobody has marked as done; of unknown outcomes all, whatever their age."""
+    """What has changed since a day (UTC) and nobody has marked as done; what is unknown or stuck whatever its age."""
     unknown: list[Call] = []
+    stuck: list[Row] = []
     rejected: list[Row] = []
     not_sent: list[Row] = []
     made: dict[Kind, list[Made]] = {}
     for kind in Kind:
         unknown += _calls(kind, ledger.every(kind, State.UNKNOWN))
+        stuck += ledger.every(kind, State.STUCK)
         refused = list(ledger.every(kind, State.REJECTED, since=since))
         accepted = list(ledger.every(kind, State.ACCEPTED, since=since))
         again = [row for row in accepted if row.is_not_sent]
@@ -72,7 +75,7 @@ def look(ledger: Ledger, since: date) -> Waiting:
         not_sent += [row for row in again if done.get(row.reference, "") < row.came_again_at]
         made[kind] = [thing for thing in things if done.get(thing.kiva_reference, "") < thing.accepted_at]
     by_arrival = sorted(not_sent, key=lambda row: row.came_again_at, reverse=True)
-    return Waiting(unknown, sorted(rejected, key=_latest, reverse=True), by_arrival, made)
+    return Waiting(unknown, _latest_first(stuck), _latest_first(rejected), by_arrival, made)
 
 
 def _calls(kind: Kind, rows: Iterable[Row]) -> list[Call]:
@@ -94,14 +97,15 @@ def _things(kind: Kind, rows: Sequence[Row]) -> list[Made]:
     return sorted(made, key=lambda thing: thing.accepted_at, reverse=True)
 
 
-def _latest(row: Row) -> str:
-    return row.updated_at
+def _latest_first(rows: Iterable[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: row.updated_at, reverse=True)
 
 
 def counts(waiting: Waiting) -> dict[str, int]:
     """How much of each waits."""
     return {
         "unknown": len(waiting.unknown),
+        "stuck": len(waiting.stuck),
         "rejected": len(waiting.rejected),
         "not_sent": len(waiting.not_sent),
         "uploads": len(waiting.made[Kind.REPAYMENT]),
@@ -139,6 +143,7 @@ def shown(waiting: Waiting, days: int) -> dict[str, Any]:
         "days": days,
         "counts": counts(waiting),
         "unknown": [_show_call(call, rows_of_calls) for call in waiting.unknown[:MOST_SHOWN]],
+        "stuck": [show(row) for row in waiting.stuck[:MOST_SHOWN]],
         "rejected": [show(row) for row in waiting.rejected[:MOST_SHOWN]],
         "not_sent": [show(row) for row in waiting.not_sent[:MOST_SHOWN]],
         "drafts": [_show_draft(made, made.rows[0]) for made in drafts],
