@@ -781,3 +781,18 @@ def test_what_a_person_decides_was_sent_before_its_claim_ended_however_late_that
     ledger.resolve([(row, Outcome(State.ACCEPTED))])
     taken = datetime.fromisoformat(ledger.read(one.kind, one.reference).taken_at).timestamp()
     assert taken == pytest.approx(end, abs=1)
+
+
+def test_two_who_link_the_same_amounts_do_not_overwrite_each_other(ledger, rules, clock):
+    first, second, third = (repayments(rules, "L-1", amount=amount)[0] for amount in (1, 2, 3))
+    for each in (first, second, third):
+        clock.advance(1)
+        claim(ledger, each)
+        settle(ledger, each, State.ACCEPTED)
+    rows = [ledger.read(each.kind, each.reference) for each in (first, second, third)]
+    assert ledger.link(rows[0], rows[1])
+    assert not ledger.link(rows[0], rows[2]), "rows[0] was read before it was linked"
+    assert ledger.read(first.kind, first.reference).replaced_by == second.reference
+    linked = ledger.read(first.kind, first.reference)
+    assert ledger.link(linked, ledger.read(second.kind, second.reference))
+    assert ledger.link(linked, ledger.read(third.kind, third.reference))
