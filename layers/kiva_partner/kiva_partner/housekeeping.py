@@ -117,7 +117,10 @@ class Housekeeping(Struct, frozen=True):
         kiva = {name: text for name, of, shape in ids if re.fullmatch(shape, text := str(loan.get(of)))}
         found = Outcome(State.ACCEPTED, "found among Kiva's loans", kiva)
         # Another draft of the same loan may have become this one.
-        return self.ledger.claim_proofs(row.kind, found, row.call_id) and self.ledger.resolve([(row, found)])[0]
+        return (
+            self.ledger.claim_proofs(row.kind, found, row.call_id or row.reference)
+            and self.ledger.resolve([(row, found)])[0]
+        )
 
     def refresh_catalogue(self, remaining: Remaining) -> bool:
         """Fetch Kiva's lists, with which drafts are compared, when they are an hour old. Tells whether it did."""
