@@ -192,7 +192,7 @@ class World:
 
 def a_token_an_hour_old(world):
     token = Token(STORED_TOKEN, frozenset(SCOPES.split()), time.time() - HOUR, time.time() + 10 * HOUR)
-    text = tokens._to_text(token, runtime.settings())
+    text = tokens._to_text(token, {}, runtime.settings())
     runtime.aws("secretsmanager")().put_secret_value(SecretId="token", SecretString=text)
 
 

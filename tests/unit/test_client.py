@@ -122,6 +122,7 @@ def test_without_the_time_to_look_nothing_is_concluded(settings, tokens, http):
         ("application/json", b'{"title": "Bad", "errors": [{"field": "a", "message": "b"}]}', "Bad; a: b"),
         ("application/problem+json", b'{"detail": "no such location"}', "no such location"),
         ("text/plain;charset=UTF-8", "está mal".encode(), "está mal"),
+        ("text/plain", b'{"message": "no such location"}', "no such location"),
         ("text/html", b"<html><h1>Maintenance</h1></html>", ""),
         ("application/json", b"[]", ""),
         ("application/json", b'{"loanId": "x", "defaultMessage": "odd"}', "odd"),

@@ -716,13 +716,13 @@ def _reference(answer: Mapping[str, Any], name: str, shape: str) -> str:
 
 def _wording_of(response: requests.Response) -> str:
     """Kiva's or its gateway's own words, unmasked, `MAX_WORDING` characters at most; of a page of HTML none."""
+    body = b""
     try:
         body = _without_token(_read(response, MAX_ANSWER_BYTES), response)
-        if response.headers.get("Content-Type", "").lower().startswith("text/plain"):
-            return body[: 4 * MAX_WORDING].decode(errors="replace")[:MAX_WORDING].strip()
         return wording(_in_snake_case(msgspec.json.decode(body)))
     except (OutcomeUnknown, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        return ""
+        plain = response.headers.get("Content-Type", "").lower().startswith("text/plain")
+        return wording(body[: 4 * MAX_WORDING].decode(errors="replace")) if plain else ""
 
 
 def _retry_after(value: str, now: datetime) -> float | None:
