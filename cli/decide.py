@@ -8,7 +8,7 @@ import typer
 from cli import show
 from cli.relay_api import RelayApi, every_submission
 from cli.stacks import StackOfStage
-from kiva_partner.decisions import Choice
+from kiva_partner.decisions import Choice, day_before
 from kiva_partner.messages import Kind
 
 
@@ -22,7 +22,7 @@ def of_the_same_call(api: RelayApi, submission: Mapping[str, Any]) -> list[str]:
     )
     # A draft is alone in its call, and so is a row that was refused although its call was not.
     together = call and kind != Kind.LOAN_DRAFT and (state == "UNKNOWN" or submission.get("http_status"))
-    since = {"since": submission["updated_at"][:10]} if state == "REJECTED" else {}
+    since = {"since": day_before(submission["updated_at"]).isoformat()} if state == "REJECTED" else {}
     unknown = every_submission(api, kind=kind, state=state, **since) if together else ()
     return [first, *(it["reference"] for it in unknown if it.get("call_id") == call and it["reference"] != first)]
 

@@ -13,7 +13,7 @@ from images import data_uri, png
 from kiva_partner import runtime
 from kiva_partner.decisions import SETTLING_SECONDS, parse_decision
 from kiva_partner.errors import NotDecidable
-from kiva_partner.ledger import Outcome, State
+from kiva_partner.ledger import Ledger, Outcome, State
 from kiva_partner.messages import Kind
 from kiva_partner.payloads import Kept
 from kiva_partner.relay import LEASE_MARGIN
@@ -564,6 +564,21 @@ def test_what_was_reopened_may_come_by_the_api(drafts, deployed, console, waitin
     console("/submissions/loan_draft/L-1/decision", REOPEN)
     assert drafts.post(drafts.message("L-1"))[0] == 202
     assert len(waiting()) == 1
+
+
+def test_a_call_that_was_refused_around_midnight_is_reopened_whole(deployed, console, context, monkeypatch):
+    with time_machine.travel("2026-11-24T23:59:59.9Z", tick=False) as time:
+        deployed.answers = [(404, {})]
+        settle = Ledger.settle
+
+        def in_two_days(ledger, outcomes, owner):
+            first = settle(ledger, outcomes[:1], owner)
+            time.shift(1)
+            return [*first, *settle(ledger, outcomes[1:], owner)]
+
+        monkeypatch.setattr(Ledger, "settle", in_two_days)
+        Function(Kind.REPAYMENT, context).batch(report("L-8", "L-9"))
+        assert console("/submissions/repayment/2026-10:L-9:5.00/decision", REOPEN)[1]["states"] == {"REJECTED": 2}
 
 
 def test_what_kiva_refused_as_a_call_is_reopened_as_a_call_and_a_refused_row_alone(deployed, console, context):

@@ -7,7 +7,7 @@ not; of a call that it has, the decision may except rows that Kiva did not take.
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated
 
@@ -123,7 +123,7 @@ class Decisions(Struct, frozen=True):
             raise NotDecidable("it is reopened already: send its event again")
         rows = [row]
         if row.outcome and row.outcome.http_status and call_id(row):
-            refused = self.ledger.every(row.kind, State.REJECTED, since=date.fromisoformat(row.updated_at[:10]))
+            refused = self.ledger.every(row.kind, State.REJECTED, since=day_before(row.updated_at))
             rows += [each for each in refused if call_id(each) == call_id(row) and each.reference != row.reference]
         return self._decided(rows, self.ledger.reopen(rows, _record(decision, by, self.clock())))
 
@@ -144,6 +144,11 @@ class Decisions(Struct, frozen=True):
 def decidable_at(row: Row) -> float:
     """Epoch seconds from which on nobody can be at work on it any more."""
     return row.lease_until + SETTLING_SECONDS
+
+
+def day_before(updated_at: str) -> date:
+    """Since when (UTC) the rows that were settled together with one have changed: that may have been at midnight."""
+    return date.fromisoformat(updated_at[:10]) - timedelta(days=1)
 
 
 def call_id(row: Row) -> str:
