@@ -200,7 +200,7 @@ def test_the_table_of_problems_is_downloaded(browser, desk, downloads):
     until(browser, file.exists)
     content = file.read_bytes()
     assert content.startswith(b'\xef\xbb\xbf"kind","reference"')
-    assert content.count(b"\r\n") == 12
+    assert content.count(b"\r\n") == 13
 
 
 # --- without JavaScript ---
