@@ -43,7 +43,7 @@ class LossyWire:
         self._server.__exit__()
 
     def lose(self, write, loss):
-        """From now on, of the writes of this sort: "claim" or "settle"."""
+        """From now on, of the writes of this sort: "claim", "settle" or "prove"."""
         self._write, self._loss, self.lost = write, loss, 0
 
     def heal(self):
@@ -89,6 +89,8 @@ _PASSED_BACK = {"content-type", "x-amz-crc32", "x-amzn-requestid"}
 
 
 def _sort_of(body):
-    """What a transaction of the ledger is about: its rows all get the same sort of state."""
+    """What a transaction of the ledger is about: its rows all get the same sort of state, proofs have none."""
     values = json.loads(body)["TransactItems"][0]["Update"]["ExpressionAttributeValues"]
+    if ":state" not in values:
+        return "prove"
     return "claim" if values[":state"]["S"] == State.SENDING else "settle"

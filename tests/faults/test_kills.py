@@ -149,9 +149,9 @@ def unknown(case):
 
 def decide(case, unknown, decision, death=None):
     """Somebody goes through what is UNKNOWN; what went to Kiva in one call is decided with the first of it."""
-    more = {"kiva_reference": "found-in-PA2"} if decision == "accepted" else {}
     for loan in unknown:
         row = case.rows()[loan]
+        more = {"kiva_reference": f"of-{row.call_id}"} if decision == "accepted" else {}
         if row.state is State.UNKNOWN:
             assert case.partner.decide(row.reference, death, decision=decision, **more) == 200
 
