@@ -358,9 +358,14 @@ class Ledger:
         proofs: dict[str, set[str]] = {}
         sizes: Counter[str] = Counter()
         claims: dict[tuple[str, str], None] = {}
+        looked_at: set[tuple[str, int]] = set()  # the rows of an upload all hold one mapping
         for submission, outcome in outcomes:
             sizes[outcome.call_id] += 1
-            for proof in outcome.proofs(submission.kind) if outcome.state.is_final else ():
+            same = (outcome.call_id, id(outcome.kiva))
+            if not outcome.state.is_final or same in looked_at:
+                continue
+            looked_at.add(same)
+            for proof in outcome.proofs(submission.kind):
                 proofs.setdefault(proof, set()).add(outcome.call_id)
                 claims[proof, outcome.call_id] = None
         # Nobody can tell which of two calls at a time an id is of.
