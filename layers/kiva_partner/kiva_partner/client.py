@@ -659,6 +659,7 @@ def _json_of(response: requests.Response, limit: int, *, unambiguous: bool = Fal
     """
     body = _without_token(_read(response, limit), response)
     try:
+        # Also where json reads it once more: that takes NaN and half a surrogate pair, and msgspec cannot see pairs.
         answer = msgspec.json.decode(body)
         if unambiguous:
             return json.loads(body, object_pairs_hook=_one_value_each)

@@ -5,7 +5,7 @@ lease, and a claim whose lease ran out becomes UNKNOWN, never RETRY: nobody can 
 All writes are conditional; up to 100 go in one DynamoDB transaction.
 
     QUEUED -> SENDING -> ACCEPTED | REJECTED | RETRY | UNKNOWN
-    RETRY -> SENDING;  UNKNOWN -> ACCEPTED | RETRY | ABANDONED
+    RETRY -> SENDING;  UNKNOWN -> ACCEPTED | REJECTED | RETRY | ABANDONED;  REJECTED, reopened -> QUEUED | SENDING
     QUEUED | RETRY -> STUCK -> QUEUED | SENDING | ABANDONED
 """
 

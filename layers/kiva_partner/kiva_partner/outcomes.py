@@ -130,6 +130,19 @@ class Settled(Struct, frozen=True, kw_only=True):
     call_id: Annotated[str, Meta(description="Of the call to Kiva: the same for all that went in it.")]
 
 
+def _of_submission(record: Record, row: Row, settings: Settings) -> dict[str, Any]:
+    """What every event about one submission says of it."""
+    return {
+        "version": "1",
+        "id": record["eventID"],
+        "environment": settings.environment,
+        "partner_id": settings.partner_id,
+        "kind": row.kind,
+        "reference": row.reference,
+        "loan_id": row.loan_id,
+    }
+
+
 def settled(record: Record, settings: Settings) -> Settled | None:
     """The event that a record of the stream tells; None where nothing has settled by it.
 
@@ -145,14 +158,8 @@ def settled(record: Record, settings: Settings) -> Settled | None:
         return None
     facts = row.outcome.facts() if row.outcome else {}
     event = {
-        "version": "1",
-        "id": record["eventID"],
+        **_of_submission(record, row, settings),
         "at": row.updated_at,
-        "environment": settings.environment,
-        "partner_id": settings.partner_id,
-        "kind": row.kind,
-        "reference": row.reference,
-        "loan_id": row.loan_id,
         "state": row.state,
         "final": row.state.is_final,
         "previous_state": before.state if before else UNSET,
@@ -331,14 +338,8 @@ class Outcomes(Struct, frozen=True):
 
     def _not_sent(self, record: Record, row: Row, versions: Versions, text: str) -> NotSent:
         told = {
-            "version": "1",
-            "id": record["eventID"],
+            **_of_submission(record, row, self.settings),
             "at": row.came_again_at,
-            "environment": self.settings.environment,
-            "partner_id": self.settings.partner_id,
-            "kind": row.kind,
-            "reference": row.reference,
-            "loan_id": row.loan_id,
             "period": row.period,
             "amount": row.amount,
             "stands_last": versions.taken[-1].reference,

@@ -484,9 +484,9 @@ def _post_all(call: _Call, contents: Mapping[str, Mapping[str, Any]], kiva: Kiva
             if some[0].state is State.RETRY:
                 stop = some[0]
         outcomes += zip(part.submissions, some, strict=True)
-        none_taken = all(outcome.state is not State.ACCEPTED for _, outcome in outcomes)
-        if none_taken and max(refused_alone.values(), default=0) >= REFUSED_ALIKE:
-            stop = Outcome(State.RETRY, _TAKES_NONE)
+        if max(refused_alone.values(), default=0) >= REFUSED_ALIKE:
+            none_taken = all(outcome.state is not State.ACCEPTED for _, outcome in outcomes)
+            stop = Outcome(State.RETRY, _TAKES_NONE) if none_taken else None
     return outcomes
 
 
