@@ -28,6 +28,7 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
             "catalogue": "fetched" if housekeeping.refresh_catalogue(runtime.seconds_left(context)) else "kept",
             "unknown": housekeeping.report(),
         }
+        runtime.runs().ended("housekeeping", done)
         runtime.telemetry().count("HousekeepingFinished")
         return done
 

@@ -100,11 +100,17 @@ def test_it_tells_that_the_breaker_of_a_kind_is_open(housekeeping, capsys):
     }
 
 
+def test_a_run_that_came_to_its_end_is_written_down_with_what_it_did(housekeeping):
+    done = housekeeping()
+    assert runtime.runs().last("housekeeping").result == done
+
+
 def test_a_run_that_breaks_off_has_not_finished(housekeeping, monkeypatch, capsys):
     monkeypatch.setattr(type(runtime.ledger()), "every", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         housekeeping()
     assert "HousekeepingFinished" not in capsys.readouterr().out
+    assert runtime.runs().last("housekeeping") is None
 
 
 def gauges(capsys):

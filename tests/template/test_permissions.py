@@ -12,9 +12,15 @@ Right = tuple[str, str]
 
 LEASE = 'LedgerTable.Arn if ForAllValues:StringLike dynamodb:LeadingKeys "${KivaEnvironment}#${KivaPartnerId}#lease#*"'
 DONE = LEASE.replace("#lease#", "#done#")
-CATALOGUE = (
-    'LedgerTable.Arn if ForAllValues:StringEquals dynamodb:LeadingKeys "${KivaEnvironment}#${KivaPartnerId}#catalogue"'
-)
+
+
+def item(*sorts: str) -> str:
+    """These items of the table, and no other."""
+    keys: list[str] = [f"${{KivaEnvironment}}#${{KivaPartnerId}}#{sort}" for sort in sorts]
+    shown = json.dumps(keys if len(keys) > 1 else keys[0])
+    return f"LedgerTable.Arn if ForAllValues:StringEquals dynamodb:LeadingKeys {shown}"
+
+
 PARAMETER = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter/${AWS::StackName}/kiva-token"
 
 
@@ -75,7 +81,7 @@ FUNCTIONS = {
     "HousekeepingFunction": SEARCH
     | DECIDE
     | FORGET
-    | actions(CATALOGUE, "dynamodb:PutItem")
+    | actions(item("catalogue", "run#housekeeping"), "dynamodb:PutItem")
     | {("sqs:SendMessage", f"{name}Queue.Arn") for name in ("LoanDrafts", "JournalUpdates", "Repayments")},
 }
 OUTCOMES = (
@@ -85,6 +91,7 @@ OUTCOMES = (
         "${LedgerTable.Arn}/stream/*",
         *("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"),
     )
+    | actions(item("run#digest"), "dynamodb:PutItem")
     | actions("EventBus.Arn", "events:PutEvents")
     | actions("OutcomesDeadLetterQueue.Arn", "sqs:SendMessage")
     | actions(key_in("dynamodb", "sqs"), "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey")

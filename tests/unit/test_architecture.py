@@ -12,7 +12,7 @@ ORDER = (
     {"errors", "dynamodb", "masking", "findings", "characters", "envelopes"},
     {"settings", "strict_json", "photos"},
     {"messages", "tokens"},
-    {"ledger", "client", "payloads", "breaker", "catalogue"},
+    {"ledger", "client", "payloads", "breaker", "catalogue", "runs"},
     {"relay", "decisions", "pa2", "versions"},
     {"telemetry"},
     {"api", "queues", "housekeeping", "checks"},

@@ -12,6 +12,7 @@ from kiva_partner.errors import Violation
 from kiva_partner.ledger import Ledger, Outcome, State
 from kiva_partner.messages import Kind, parse
 from kiva_partner.outcomes import MAX_DETAIL_BYTES, NotSent, Outcomes, Settled, settled
+from kiva_partner.runs import Runs
 from kiva_partner.telemetry import Telemetry
 from stream import Stream, passes, record
 
@@ -80,8 +81,13 @@ def dead_letters():
 
 
 @pytest.fixture
-def outcomes(settings, ledger, bus, dead_letters, clock):
-    return Outcomes(settings, ledger, lambda: bus, lambda: dead_letters, Telemetry({}), clock)
+def outcomes(settings, ledger, runs, bus, dead_letters, clock):
+    return Outcomes(settings, ledger, runs, lambda: bus, lambda: dead_letters, Telemetry({}), clock)
+
+
+@pytest.fixture
+def runs(table, clock):
+    return Runs(lambda: table, "ledger", "sandbox#9001", clock=clock)
 
 
 @pytest.fixture
@@ -459,11 +465,20 @@ def test_what_has_waited_for_longer_than_sixty_days_is_in_no_digest(one, settle,
     assert bus.taken == []
 
 
-def test_a_digest_that_the_bus_refuses_is_a_failed_run_which_lambda_repeats(one, settle, outcomes, bus):
+def test_a_digest_is_written_down_with_what_waits_also_where_nothing_does(one, settle, outcomes, runs):
+    outcomes.publish_digest()
+    assert set(runs.last("digest").result.values()) == {0}
+    settle(one, kiva={"loan_draft_uuid": "u-1"})
+    outcomes.publish_digest()
+    assert runs.last("digest").result["drafts"] == 1
+
+
+def test_a_digest_that_the_bus_refuses_is_a_failed_run_which_lambda_repeats(one, settle, outcomes, bus, runs):
     settle(one, kiva={"loan_draft_uuid": "u-1"})
     bus.refused = {"SubmissionDigest"}
     with pytest.raises(ConnectionError, match="ThrottlingException"):
         outcomes.publish_digest()
+    assert runs.last("digest") is None
 
 
 # --- what they say --------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from .errors import where
 from .ledger import Ledger, Row, State, row_of
 from .messages import Kind
+from .runs import Runs
 from .settings import Settings
 from .telemetry import Telemetry
 from .versions import Versions, falls, linked, not_sent, shown
@@ -261,6 +262,7 @@ class Outcomes(Struct, frozen=True):
 
     settings: Settings
     ledger: Ledger
+    runs: Runs
     events: "Callable[[], EventBridgeClient]"
     sqs: "Callable[[], SQSClient]"
     telemetry: Telemetry
@@ -309,6 +311,7 @@ class Outcomes(Struct, frozen=True):
             (taken,) = self.events().put_events(Entries=[self._entry(DIGEST, digest, now)])["Entries"]
             if "ErrorCode" in taken:
                 raise ConnectionError(f"the bus refused the digest: {taken['ErrorCode']}")
+        self.runs.ended("digest", counts(waiting))
         return text
 
     def _entries(

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
     from .outcomes import Outcomes
+    from .runs import Runs
 
 AWS_CONFIG = Config(
     connect_timeout=3,
@@ -172,7 +173,15 @@ def outcomes() -> "Outcomes":
     """What is told to others."""
     from .outcomes import Outcomes  # noqa: PLC0415 one function needs it, and five start without
 
-    return Outcomes(settings(), ledger(), aws("events"), aws("sqs"), telemetry())
+    return Outcomes(settings(), ledger(), runs(), aws("events"), aws("sqs"), telemetry())
+
+
+@cache
+def runs() -> "Runs":
+    """When housekeeping and the digest last ended well."""
+    from .runs import Runs  # noqa: PLC0415 the functions that submit start without
+
+    return Runs(aws("dynamodb"), settings().ledger_table, settings().ledger_scope)
 
 
 @cache
