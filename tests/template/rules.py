@@ -38,6 +38,10 @@ METRICS_OF_AWS = {
 }  # fmt: skip
 """Those that are drawn, by namespace and dimensions, as each service's page on its CloudWatch metrics lists them."""
 
+OUR_PATH = "/${AWS::StackName}/"
+OUR_ROLES = f"arn:${{AWS::Partition}}:iam::${{AWS::AccountId}}:role{OUR_PATH}*"
+"""The roles of the functions that call Kiva, by which policies tell them from all others."""
+
 Metric = tuple[str, str, tuple[tuple[str, str], ...]]
 """Namespace, name, and dimensions in their order."""
 
@@ -254,7 +258,10 @@ def the_key_is_lent_to_services_alone(template: Template) -> Iterator[str]:
 
 
 def only_the_functions_that_call_kiva_read_secrets(template: Template) -> Iterator[str]:
-    roles = {f"{name}Role.Arn" for name in of_type(template, "AWS::Lambda::Function").keys() - {"OutcomesFunction"}}
+    callers = {f"{name}Role" for name in of_type(template, "AWS::Lambda::Function").keys() - {"OutcomesFunction"}}
+    roles = {name for name, it in of_type(template, "AWS::IAM::Role").items() if named(it.get("Path")) == OUR_PATH}
+    for name in roles ^ callers:
+        yield f"{name} reads secrets and calls no Kiva, or calls Kiva and reads none"
     closed = set()
     for name, policy in of_type(template, "AWS::SecretsManager::ResourcePolicy").items():
         if not policy.get("BlockPublicPolicy"):
@@ -263,8 +270,9 @@ def only_the_functions_that_call_kiva_read_secrets(template: Template) -> Iterat
             if statement["Effect"] != "Deny":
                 yield f"{name} gives somebody a right"
             elif (statement["Principal"], statement["Action"]) == ("*", "secretsmanager:GetSecretValue"):
-                readers = statement.get("Condition", {}).get("ArnNotEquals", {}).get("aws:PrincipalArn", [])
-                if roles == set(map(named, readers)):
+                # For whoever has no such key, as a service, it holds too: what it denies stays denied. (IAM User Guide,
+                # "IAM JSON policy elements: Condition operators", on negated matching.)
+                if statement.get("Condition") == {"ArnNotLike": {"aws:PrincipalArn": {"Fn::Sub": OUR_ROLES}}}:
                     closed.add(named(policy["SecretId"]).removesuffix(".Id"))
     for name in of_type(template, "AWS::SecretsManager::Secret").keys() - closed:
         yield f"{name} may be read by others than the functions"
@@ -326,21 +334,39 @@ def borrowers_photos_are_forgotten(template: Template) -> Iterator[str]:
 
 
 def what_held_data_outlives_the_stack(template: Template) -> Iterator[str]:
+    """And can be found afterwards, by its tag; the bus for the rules of others, with which it cannot be deleted."""
     kinds = {
-        f"AWS::{it}" for it in ("SQS::Queue", "DynamoDB::Table", "S3::Bucket", "SecretsManager::Secret", "KMS::Key")
-    }
-    for name, resource in template["Resources"].items():
-        policies = resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy")
-        if resource["Type"] in kinds and name != "TokenSecret" and policies != ("RetainExceptOnCreate", "Retain"):
+        f"AWS::{it}"
+        for it in (
+            "SQS::Queue", "DynamoDB::Table", "S3::Bucket", "SecretsManager::Secret", "KMS::Key", "Events::EventBus",
+        )
+    }  # fmt: skip
+    kept = {name for name, it in template["Resources"].items() if it["Type"] in kinds} - {"TokenSecret"}
+    for name in kept | {"OnlyFunctionsReadCredentials"}:
+        resource = template["Resources"][name]
+        if (resource.get("DeletionPolicy"), resource.get("UpdateReplacePolicy")) != ("RetainExceptOnCreate", "Retain"):
             yield f"{name} goes when the stack goes"
+    for name in kept:
+        if template["Resources"][name]["Properties"].get("Tags") != [
+            {"Key": "kiva-relay-stack", "Value": {"Ref": "AWS::StackName"}}
+        ]:
+            yield f"{name} does not tell whose it was"
 
 
-def the_ledger_is_as_agreed_and_cannot_be_lost(template: Template) -> Iterator[str]:
+def a_failed_first_deployment_can_be_rolled_back(template: Template) -> Iterator[str]:
+    """What it has made is deleted, or it would be in the way of the next one."""
+    for name, resource in template["Resources"].items():
+        if resource.get("DeletionPolicy") in ("Retain", "Snapshot"):
+            yield f"{name} stays behind where a first deployment fails"
+        for protection in ("DeletionProtectionEnabled", "DeletionProtection"):
+            if resource.get("Properties", {}).get(protection):
+                yield f"{name} cannot be deleted"
+
+
+def the_ledger_is_as_agreed_and_can_be_recovered(template: Template) -> Iterator[str]:
     table = of_type(template, "AWS::DynamoDB::Table")["LedgerTable"]
-    if not (
-        table["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"] and table["DeletionProtectionEnabled"]
-    ):
-        yield "LedgerTable lacks point-in-time recovery or deletion protection"
+    if not table["PointInTimeRecoverySpecification"]["PointInTimeRecoveryEnabled"]:
+        yield "LedgerTable lacks point-in-time recovery"
     if table["TimeToLiveSpecification"] != {"AttributeName": "expires_at", "Enabled": True}:
         yield "LedgerTable forgets nothing"
     indexes = {

@@ -222,6 +222,12 @@ def test_the_token_is_where_the_parameter_says(function):
     assert "TokenSecret" not in as_deployed(translate(read()), STAGE | {"TokenStore": "ssm"})["Resources"]
 
 
+@pytest.mark.parametrize(("asked", "protected"), [("on", True), ("off", False)])
+def test_a_stack_that_is_there_protects_its_ledger_when_it_is_asked_to(asked, protected):
+    stack = as_deployed(translate(read()), STAGE | {"DeletionProtection": asked})
+    assert of_type(stack, "AWS::DynamoDB::Table")["LedgerTable"]["DeletionProtectionEnabled"] is protected
+
+
 def test_the_api_has_the_routes_that_are_promised():
     paths = of_type(translate(read()), "AWS::ApiGateway::RestApi")["RelayApi"]["Body"]["paths"]
     assert {

@@ -39,10 +39,10 @@ def key_statements(template: Template) -> list[dict[str, Any]]:
     return found
 
 
-def readers(template: Template) -> list[Any]:
-    """Who may read the credentials."""
+def of_readers(template: Template) -> dict[str, Any]:
+    """The condition by which the functions that read the credentials are told from all others."""
     (statement,) = of(template, "OnlyFunctionsReadCredentials")["ResourcePolicy"]["Statement"]
-    found: list[Any] = statement["Condition"]["ArnNotEquals"]["aws:PrincipalArn"]
+    found: dict[str, Any] = statement["Condition"]
     return found
 
 
@@ -397,13 +397,31 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     (
         rules.only_the_functions_that_call_kiva_read_secrets,
         "a person as well",
-        lambda it: readers(it).append("arn:aws:iam::123456789012:user/somebody"),
+        lambda it: of_readers(it)["ArnNotLike"].update(
+            {"aws:PrincipalArn": [of_readers(it)["ArnNotLike"]["aws:PrincipalArn"], "arn:aws:iam::1:user/somebody"]}
+        ),
     ),
-    (rules.only_the_functions_that_call_kiva_read_secrets, "a function forgotten", lambda it: readers(it).pop()),
+    (
+        rules.only_the_functions_that_call_kiva_read_secrets,
+        "the functions alone cannot",
+        lambda it: of_readers(it).update(ArnLike=of_readers(it).pop("ArnNotLike")),
+    ),
+    (
+        rules.only_the_functions_that_call_kiva_read_secrets,
+        "whoever's role has the stack's name in its own",
+        lambda it: of_readers(it)["ArnNotLike"].update(
+            {"aws:PrincipalArn": {"Fn::Sub": "arn:*:iam::${AWS::AccountId}:role/${AWS::StackName}*"}}
+        ),
+    ),
+    (
+        rules.only_the_functions_that_call_kiva_read_secrets,
+        "a function forgotten",
+        lambda it: of(it, "ConsoleFunction").pop("RolePath"),
+    ),
     (
         rules.only_the_functions_that_call_kiva_read_secrets,
         "the function that never calls Kiva",
-        lambda it: readers(it).append({"Fn::GetAtt": ["OutcomesFunctionRole", "Arn"]}),
+        lambda it: of(it, "OutcomesFunction").update(RolePath={"Fn::Sub": "/${AWS::StackName}/"}),
     ),
     (
         rules.only_the_functions_that_call_kiva_read_secrets,
@@ -488,34 +506,59 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
         lambda it: it["Resources"]["RepaymentsQueue"].update(UpdateReplacePolicy="Delete"),
     ),
     (
-        rules.the_ledger_is_as_agreed_and_cannot_be_lost,
+        rules.what_held_data_outlives_the_stack,
+        "the bus goes, and fails where somebody has a rule on it",
+        lambda it: it["Resources"]["EventBus"].pop("DeletionPolicy"),
+    ),
+    (
+        rules.what_held_data_outlives_the_stack,
+        "the credentials stay, and whoever administers the account reads them",
+        lambda it: it["Resources"]["OnlyFunctionsReadCredentials"].pop("DeletionPolicy"),
+    ),
+    (
+        rules.what_held_data_outlives_the_stack,
+        "a bucket of nobody",
+        lambda it: of(it, "PayloadBucket").pop("Tags"),
+    ),
+    (
+        rules.a_failed_first_deployment_can_be_rolled_back,
+        "a ledger that refuses to go",
+        lambda it: it["Parameters"]["DeletionProtection"].update(Default="on"),
+    ),
+    (
+        rules.a_failed_first_deployment_can_be_rolled_back,
+        "a queue whose name is then taken",
+        lambda it: it["Resources"]["RepaymentsQueue"].update(DeletionPolicy="Retain"),
+    ),
+    (
+        rules.a_failed_first_deployment_can_be_rolled_back,
+        "a role for API Gateway after each attempt",
+        lambda it: it["Resources"]["ApiGatewayLogsRole"].update(DeletionPolicy="Retain"),
+    ),
+    (
+        rules.the_ledger_is_as_agreed_and_can_be_recovered,
         "no recovery",
         lambda it: of(it, "LedgerTable").update(PointInTimeRecoverySpecification={"PointInTimeRecoveryEnabled": False}),
     ),
     (
-        rules.the_ledger_is_as_agreed_and_cannot_be_lost,
-        "unprotected unless asked",
-        lambda it: it["Parameters"]["DeletionProtection"].update(Default="off"),
-    ),
-    (
-        rules.the_ledger_is_as_agreed_and_cannot_be_lost,
+        rules.the_ledger_is_as_agreed_and_can_be_recovered,
         "rows never expire",
         lambda it: of(it, "LedgerTable").update(TimeToLiveSpecification={"AttributeName": "ttl", "Enabled": True}),
     ),
     (
-        rules.the_ledger_is_as_agreed_and_cannot_be_lost,
+        rules.the_ledger_is_as_agreed_and_can_be_recovered,
         "an index fewer",
         lambda it: of(it, "LedgerTable")["GlobalSecondaryIndexes"].pop(),
     ),
     (
-        rules.the_ledger_is_as_agreed_and_cannot_be_lost,
+        rules.the_ledger_is_as_agreed_and_can_be_recovered,
         "an index of keys only",
         lambda it: of(it, "LedgerTable")["GlobalSecondaryIndexes"][0].update(
             Projection={"ProjectionType": "KEYS_ONLY"}
         ),
     ),
     (
-        rules.the_ledger_is_as_agreed_and_cannot_be_lost,
+        rules.the_ledger_is_as_agreed_and_can_be_recovered,
         "amounts of a month are not to be found",
         lambda it: of(it, "LedgerTable")["GlobalSecondaryIndexes"][1].update(
             Projection={"ProjectionType": "INCLUDE", "NonKeyAttributes": ["client_id"]}
