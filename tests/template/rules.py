@@ -269,8 +269,8 @@ def only_the_functions_that_call_kiva_read_secrets(template: Template) -> Iterat
         for statement in policy["ResourcePolicy"]["Statement"]:
             if statement["Effect"] != "Deny":
                 yield f"{name} gives somebody a right"
-            # For whoever has no such key, as a service, it holds too: what it denies stays denied. (IAM User Guide, "IAM JSON
-            # policy elements: Condition operators", on negated matching.)
+            # For whoever has no such key, as a service, it holds too: what it denies stays denied. (IAM User Guide,
+            # "IAM JSON policy elements: Condition operators", on negated matching.)
             reading = "*", "secretsmanager:GetSecretValue", {"ArnNotLike": {"aws:PrincipalArn": {"Fn::Sub": OUR_ROLES}}}
             if (statement["Principal"], statement["Action"], statement.get("Condition")) == reading:
                 closed.add(named(policy["SecretId"]).removesuffix(".Id"))
