@@ -137,6 +137,12 @@ def check() -> Response[str]:
         return _ok({"checks": [each.shown() for each in checks_of(runtime.settings(), runtime.tokens(), kiva)]})
 
 
+@router.get("/health")
+def health() -> Response[str]:
+    """How the stack stands right now: token, circuits, what waits, and when what the clock starts last ended well."""
+    return _ok(runtime.health().shown())
+
+
 @router.get("/loans")
 def loans() -> Response[str]:
     """Kiva's loans of this partner, as Kiva gives them."""

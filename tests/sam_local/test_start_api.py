@@ -45,6 +45,7 @@ GOOD = [
     Request("GET /waiting", "/waiting", 200),
     Request("POST /waiting/{kind}/{reference}/done", "/waiting/loan_draft/{uuid}/done", 200),
     Request("GET /check", "/check", 200),
+    Request("GET /health", "/health", 200),
     Request("GET /loans", "/loans?limit=1", 200),
     Request("GET /config/{name}", "/config/themes", 200),
     Request("GET /openapi.json", "/openapi.json", 200),

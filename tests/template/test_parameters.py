@@ -242,6 +242,7 @@ def test_the_api_has_the_routes_that_are_promised():
         ("get", "/waiting", "ConsoleFunction"),
         ("post", "/waiting/{kind}/{reference}/done", "ConsoleFunction"),
         ("get", "/check", "ConsoleFunction"),
+        ("get", "/health", "ConsoleFunction"),
         ("get", "/loans", "ConsoleFunction"),
         ("get", "/config/{name}", "ConsoleFunction"),
         ("get", "/openapi.json", "ConsoleFunction"),

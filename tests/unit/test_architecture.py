@@ -15,7 +15,7 @@ ORDER = (
     {"ledger", "client", "payloads", "breaker", "catalogue", "runs"},
     {"relay", "decisions", "pa2", "versions"},
     {"telemetry"},
-    {"api", "queues", "housekeeping", "checks"},
+    {"api", "queues", "housekeeping", "checks", "health"},
     {"waiting", "examples"},
     {"outcomes", "openapi"},
     {"runtime"},

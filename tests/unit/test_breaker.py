@@ -168,21 +168,21 @@ def test_doubts_at_the_same_moment_are_all_counted(here, there, monkeypatch):
 
 
 def test_it_tells_which_kinds_are_not_sent(here, there, clock):
-    assert there.breaker.open_kinds() == set()
+    assert there.breaker.open_kinds() == {}
     here.call(DOUBT, DOUBT)
-    assert there.breaker.open_kinds() == set()
+    assert there.breaker.open_kinds() == {}
     here.call(DOUBT)
-    assert there.breaker.open_kinds() == {DRAFT}
+    assert there.breaker.open_kinds().keys() == {DRAFT}
     here.call(DOUBT, kind=REPAYMENT)
-    assert there.breaker.open_kinds() == {DRAFT, REPAYMENT}
+    assert there.breaker.open_kinds().keys() == {DRAFT, REPAYMENT}
     clock.advance(61)
     assert here.call(ANSWER) is False
-    assert there.breaker.open_kinds() == {REPAYMENT}
+    assert there.breaker.open_kinds().keys() == {REPAYMENT}
 
 
 def test_it_is_open_until_somebody_has_tried_for_as_long_as_a_message_may_wait(here, there, clock):
     here.call(DOUBT, DOUBT, DOUBT)
     clock.advance(60 + 3599)
-    assert there.breaker.open_kinds() == {DRAFT}
+    assert there.breaker.open_kinds().keys() == {DRAFT}
     clock.advance(1)
-    assert there.breaker.open_kinds() == set()
+    assert there.breaker.open_kinds() == {}

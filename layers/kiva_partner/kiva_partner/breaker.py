@@ -100,14 +100,15 @@ class Breaker:
             _log.warning("Kiva leaves doubts: %s submissions wait for %.0f s", kind, circuit.open_until - now)
         return circuit.open_until is not None
 
-    def open_kinds(self) -> set[Kind]:
-        """The kinds that are not sent at the moment, or wait for a trial.
+    def open_kinds(self) -> dict[Kind, float]:
+        """The kinds that are not sent at the moment, or wait for a trial, and until when (epoch seconds).
 
         Not for ever: what waits comes again within the hour, so where nobody has tried by then nothing is to be sent.
         """
         circuits, _ = self._read()
         now = self._clock()
-        return {kind for kind, it in circuits.items() if it.open_until and it.open_until + LONGEST_PAUSE > now}
+        open_until = {kind: it.open_until for kind, it in circuits.items() if it.open_until}
+        return {kind: until for kind, until in open_until.items() if until + LONGEST_PAUSE > now}
 
     def _change(self, kind: Kind, change: Callable[[Circuits], Circuit]) -> Circuit:
         for attempt in range(ATTEMPTS):

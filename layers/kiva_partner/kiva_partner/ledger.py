@@ -560,6 +560,7 @@ class Ledger:
         *,
         since: date | None = None,
         before: float | None = None,
+        oldest_first: bool = False,
         limit: int = 100,
         cursor: str | None = None,
     ) -> Page:
@@ -568,8 +569,9 @@ class Ledger:
         `since` leaves out those that have not changed from the beginning of that day (UTC) on; `before` (epoch seconds)
         those that have changed at that moment or later. Not both.
         """
+        value = f"{self._scope}#{kind}#{state}"
         items, cursor = self._query(
-            _BY_STATE, f"{self._scope}#{kind}#{state}", limit, cursor, since=since, before=before
+            _BY_STATE, value, limit, cursor, since=since, before=before, oldest_first=oldest_first
         )
         return Page([_row(plain(item)) for item in items], cursor)
 
@@ -710,9 +712,10 @@ class Ledger:
         *,
         since: date | None = None,
         before: float | None = None,
+        oldest_first: bool = False,
         period: str = "",
     ) -> tuple[list[dict[str, Any]], str | None]:
-        """Items of one value of an index, the latest first, and the cursor of those behind them."""
+        """Items of one value of an index, the latest first unless told otherwise, and the cursor of those behind."""
         if not _fits(value):
             return [], None
         more: dict[str, Any] = {"ExclusiveStartKey": self._start(index, value, cursor, since)} if cursor else {}
@@ -732,7 +735,7 @@ class Ledger:
             KeyConditionExpression=condition,
             ExpressionAttributeNames={"#key": index.key},
             ExpressionAttributeValues=values,
-            ScanIndexForward=False,
+            ScanIndexForward=oldest_first,
             Limit=limit,
             **more,
         )

@@ -83,6 +83,7 @@ def document() -> dict[str, Any]:
         "Waiting": _WAITING,
         "Done": _DONE,
         "Checks": _CHECKS,
+        "Health": _HEALTH,
         "Problem": _PROBLEM,
     }
     paths: dict[str, Any] = {}
@@ -273,6 +274,12 @@ _READS: dict[str, Any] = {
         "Whether Kiva takes the credentials, for this partner, with every scope; asks for a new token",
         "check",
         _answer("What was looked at, and the mend of what is not right", "Checks"),
+    ),
+    "/health": _read(
+        _STACK,
+        "How the stack stands right now; Kiva is not asked",
+        "health",
+        _answer("What is in doubt, open or waiting; what is not is left out", "Health"),
     ),
     "/loans": _read(
         _KIVA,
@@ -491,6 +498,60 @@ _CHECKS: dict[str, Any] = {
                 },
             },
         }
+    },
+}
+_COUNT: dict[str, Any] = {
+    "type": "object",
+    "required": ["submissions", "since"],
+    "properties": {
+        "submissions": {"type": "integer"},
+        "more": {"type": "boolean", "description": "There are more than were counted, all of them changed later"},
+        "since": _TIME,
+        "reason": {"type": "string", "description": "Of what is to be retried: why the last one was not sent"},
+        "calls": {"type": "integer", "description": "Of what is UNKNOWN: calls to Kiva, each decided as a whole"},
+        "decidable_at": {**_TIME, "description": "Of what is UNKNOWN: when the first of its calls can be decided"},
+    },
+}
+_RUN: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "ended_at": _TIME,
+        "result": {"type": "object", "description": "How much it did of each thing"},
+    },
+}
+_HEALTH: dict[str, Any] = {
+    "type": "object",
+    "required": ["at", "environment", "partner_id", "token", "housekeeping", "digest", "kinds"],
+    "properties": {
+        "at": _TIME,
+        "environment": {"type": "string", "enum": ["stage", "production", "sandbox"]},
+        "partner_id": _TEXT,
+        "token": {
+            "type": "object",
+            "description": "The token that all functions share, never itself; empty where there is none",
+            "properties": {
+                "expires_at": _TIME,
+                "scopes_missing": {"type": "array", "items": _TEXT},
+                "problem": {"type": "string", "description": "Why it cannot be read"},
+            },
+        },
+        "housekeeping": {**_RUN, "description": "Its last run that ended well; empty before the first"},
+        "digest": {**_RUN, "description": "The last one; empty before the first"},
+        "kinds": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["kind"],
+                "properties": {
+                    "kind": {"type": "string", **_KIND},
+                    "open_until": {
+                        **_TIME,
+                        "description": "Kiva leaves doubts: nothing of the kind is sent before, and then one on trial",
+                    },
+                    **{it.lower(): _COUNT for it in (State.QUEUED, State.RETRY, State.STUCK, State.UNKNOWN)},
+                },
+            },
+        },
     },
 }
 _PROBLEM: dict[str, Any] = {

@@ -35,6 +35,7 @@ from .tokens import CredentialsSecret, Lease, ParameterStore, SecretsManagerStor
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+    from .health import Health
     from .outcomes import Outcomes
     from .runs import Runs
 
@@ -174,6 +175,14 @@ def outcomes() -> "Outcomes":
     from .outcomes import Outcomes  # noqa: PLC0415 one function needs it, and five start without
 
     return Outcomes(settings(), ledger(), runs(), aws("events"), aws("sqs"), telemetry())
+
+
+@cache
+def health() -> "Health":
+    """How the stack stands."""
+    from .health import Health  # noqa: PLC0415 the console alone needs it
+
+    return Health(settings(), ledger(), tokens(), breaker(), runs(), time.time)
 
 
 @cache

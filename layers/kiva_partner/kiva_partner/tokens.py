@@ -371,6 +371,10 @@ class TokenProvider:
             if self._token and self._token.value == token.value:
                 self._token = None
 
+    def shared(self) -> Token | None:
+        """The token that all functions share, however old, without asking Kiva. Raises what AWS's client raises."""
+        return self._load()
+
     def renew_early(self) -> bool:
         """Renew the shared token if it is in its last hour. True when a new one was fetched from Kiva.
 
