@@ -5,7 +5,7 @@ from typing import Any
 from aws_lambda_powertools.utilities.typing import LambdaContext
 
 from kiva_partner import runtime
-from kiva_partner.errors import Misconfigured, NotSent
+from kiva_partner.errors import Misconfigured, NotConfigured, NotSent
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  # noqa: ARG001 a schedule has nothing to say
@@ -48,4 +48,4 @@ def _renew_token() -> str:
 
 def _complain(what: str, error: NotSent | Misconfigured) -> None:
     runtime.telemetry().refused(what, error)
-    runtime.telemetry().count("TokenRenewalFailed")
+    runtime.telemetry().count("TokenRenewalFailed", int(not isinstance(error, NotConfigured)))

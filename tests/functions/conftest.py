@@ -2,6 +2,7 @@
 
 import boto3
 import pytest
+import time_machine
 
 from handlers import Function
 from kiva_partner.messages import Kind
@@ -22,3 +23,10 @@ def waiting(queue_urls):
         return found.get("Messages", [])
 
     return take
+
+
+@pytest.fixture
+def time_passes():
+    """Lets so many seconds pass."""
+    with time_machine.travel("2026-11-28T12:00:00Z", tick=False) as traveller:
+        yield traveller.shift

@@ -22,12 +22,6 @@ PHOTO = {"photo": {"s3_key": "photos/of-nobody.png"}}
 
 
 @pytest.fixture
-def time_passes():
-    with time_machine.travel("2026-11-28T12:00:00Z", tick=False) as traveller:
-        yield traveller.shift
-
-
-@pytest.fixture
 def housekeeping(deployed, context):
     return lambda: import_module("housekeeping.app").handler({}, context)
 

@@ -822,7 +822,7 @@ def test_what_was_stored_before_for_something_else_is_not_used(secret, before):
 @pytest.mark.parametrize(
     ("stored", "said"),
     [
-        ([], "has no value yet"),
+        ([], "not configured yet: store Kiva's credentials"),
         (["canary"], "is not JSON with client_id, client_secret, environment and partner_id"),
         (["[]"], "is not JSON with"),
         (['{"client_id": "canary", "client_secret": "canary"}'], "is not JSON with"),

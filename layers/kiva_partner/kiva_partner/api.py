@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from . import versions
 from .client import CONTENT_STATUSES, Remaining
-from .errors import InvalidMessage, NotDecidable, NotSent, SubmissionError, Violation
+from .errors import InvalidMessage, NotConfigured, NotDecidable, NotSent, SubmissionError, Violation
 from .ledger import TRANSACTION_SIZE, Ledger, Outcome, Row, State
 from .messages import FROM_API, MAX_MESSAGE_BYTES, Kind, Message, Submission, parse_json
 from .pa2 import Review, refusals
@@ -185,7 +185,7 @@ class Intake(Struct, frozen=True):
     def _submit_now(self, message: Message, text: str, remaining: Remaining) -> Answer:
         try:
             results = self.relay.submit(self.kind, message.submissions, remaining)
-        except NotSent as delay:
+        except (NotSent, NotConfigured) as delay:
             _log.warning("nothing was submitted, the message is queued: %s", delay)
             return self._queue(message, text)
         self.telemetry.submissions(self.kind, results)
@@ -393,6 +393,8 @@ def problem(error: SubmissionError) -> Answer:
             seconds = str(int(error.retry_after or 30))
             answer = _problem(503, "kiva-unavailable", "Kiva cannot be reached at the moment", detail=str(error))
             return Answer(answer.status, answer.body, {"Retry-After": seconds})
+        case NotConfigured():
+            return _problem(503, "not-configured", "This stack waits for Kiva's credentials", detail=str(error))
     return _problem(502, "misconfigured", "This stack is not configured as Kiva needs it; the operator is alarmed")
 
 

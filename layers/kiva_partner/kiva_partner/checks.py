@@ -9,12 +9,13 @@ from typing import Any
 from msgspec import Struct
 
 from .client import KivaSession
-from .errors import Misconfigured, NotSent
+from .errors import Misconfigured, NotConfigured, NotSent
 from .settings import Settings
 from .tokens import SCOPES, AnotherPartner, NoScopeGranted, TokenProvider, UnusableAnswer
 
 _LATER = "try again in a minute; if Kiva has moved, see the parameter KivaTokenUrl"
 _STORE = "look at PA2 > Account > API Access, and store client id and secret anew (relay credentials)"
+_FIRST = "take client id and secret from PA2 > Account > API Access, and store them (relay credentials)"
 _PARTNER = "deploy with the KivaPartnerId of these credentials, or store those of this partner"
 _SCOPE = "ask your coordinator at Kiva to grant it to these credentials, and then check again"
 _ANSWER = "the credentials are not at fault: see the parameter KivaTokenUrl, and ask Kiva what has changed"
@@ -47,7 +48,7 @@ def checks_of(settings: Settings, tokens: TokenProvider, kiva: KivaSession) -> I
         yield Check("partner", f"{error}, which is {settings.partner_id}", _PARTNER)
         return
     except Misconfigured as error:
-        mends = {NoScopeGranted: _SCOPE, UnusableAnswer: _ANSWER}
+        mends = {NotConfigured: _FIRST, NoScopeGranted: _SCOPE, UnusableAnswer: _ANSWER}
         yield Check("token", str(error), mends.get(type(error), _STORE))
         return
     yield Check("token", f"from {settings.token_url}")

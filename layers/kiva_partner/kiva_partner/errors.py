@@ -77,6 +77,13 @@ class Misconfigured(SubmissionError):
     """Credentials, scopes or settings are wrong, so every message would fail alike: raise the alarm, let them wait."""
 
 
+class NotConfigured(Misconfigured):
+    """A fresh stack, for which nobody has stored Kiva's credentials yet. It waits, and no alarm is raised."""
+
+    def __init__(self) -> None:
+        super().__init__("not configured yet: store Kiva's credentials (relay credentials --stage …)")
+
+
 class WrongTrigger(SubmissionError):
     """Something called a function that it is not for. Nothing was claimed, so whoever called keeps its event."""
 

@@ -14,7 +14,7 @@ import msgspec
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-from .errors import Misconfigured, SubmissionError, where
+from .errors import Misconfigured, NotConfigured, SubmissionError, where
 from .ledger import Row, State
 from .messages import Kind
 from .relay import Result, Verdict
@@ -121,6 +121,9 @@ class Telemetry:
 
     def refused(self, what: str, error: SubmissionError) -> None:
         """Something could not be done at all. The error's text is ours and names no secret."""
+        if isinstance(error, NotConfigured):  # a fresh stack waits for its credentials, and rings nobody
+            self._logger.warning("%s: %s", what, error)
+            return
         self._logger.error("%s: %s", what, error)
         self.count("Misconfigured", int(isinstance(error, Misconfigured)))
 

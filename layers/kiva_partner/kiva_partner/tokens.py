@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from msgspec import Struct
 
-from .errors import Misconfigured, NotSent
+from .errors import Misconfigured, NotConfigured, NotSent
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -152,7 +152,8 @@ class CredentialsSecret:
         """The credentials stored last, and then those before them, which Kiva may still (or alone) take.
 
         Raises:
-            Misconfigured: nothing is stored, or nothing for this stage and partner.
+            NotConfigured: nothing is stored yet.
+            Misconfigured: what is stored is not for this stage and partner.
         """
         current = self._read("AWSCURRENT")
         yield current
@@ -172,7 +173,7 @@ class CredentialsSecret:
             client_id, client_secret = (str.strip(stored[name]) for name in ("client_id", "client_secret"))
             belongs_to = {name: str(stored[name]).strip() for name in ("environment", "partner_id")}
         except client.exceptions.ResourceNotFoundException:
-            raise Misconfigured("the credentials secret has no value yet; store one with make credentials") from None
+            raise NotConfigured from None
         except (ValueError, KeyError, TypeError):
             names = "client_id, client_secret, environment and partner_id"
             raise Misconfigured(f"the credentials secret is not JSON with {names}; use make credentials") from None
@@ -474,6 +475,8 @@ class TokenProvider:
         left = failed_at + FAILED_RENEWAL_INTERVAL - self._clock()
         if left <= 0:
             return None
+        if isinstance(error, NotConfigured):
+            return NotConfigured()
         return Misconfigured(str(error)) if isinstance(error, Misconfigured) else NotSent(str(error), retry_after=left)
 
     def _load(self) -> Token | None:
@@ -517,6 +520,12 @@ class TokenProvider:
                 _tell(token)
                 return token
             raise refusal or Misconfigured("there are no credentials")
+        except NotConfigured:
+            if stored:  # a stack that had a token is not a fresh one
+                raise Misconfigured(
+                    "the credentials secret has lost its value; store it anew (relay credentials)"
+                ) from None
+            raise
         except (NotSent, Misconfigured):
             # So that the next attempt goes on from here; who holds the lease by then may have shared something newer.
             if known != before and self._clock() < until:
