@@ -86,7 +86,7 @@ def test_a_secret_that_is_gone_from_a_stack_that_had_a_token_rings(deployed, hou
 
 
 def test_credentials_that_are_there_and_wrong_still_ring(deployed, housekeeping, capsys):
-    boto3.client("secretsmanager").put_secret_value(SecretId="credentials", SecretString="{}")
+    boto3.client("secretsmanager").put_secret_value(SecretId="credentials", SecretString=credentials(partner_id="63"))
     housekeeping()
     out = capsys.readouterr().out
     assert '"Misconfigured":[1.0]' in out
