@@ -21,13 +21,16 @@ from cli import missing as months
 from cli import show
 from cli.checks import checks_of
 from cli.credentials import CannotStore, store
-from cli.decide import confirm, consequences, of_the_same_call
+from cli.decide import ask, confirm, consequences, of_the_same_call
+from cli.deploy import NotDeployed, Plan, execute, plan
 from cli.files import WrongUse, far_off, read
 from cli.redrive import redrive as put_back
 from cli.relay_api import NoAnswer, Refused, RelayApi, every_loan, every_submission, whole
 from cli.report import FINE, INTERRUPTED, PROBLEM, UNREACHABLE, WRONG, exit_code, mistakes, outcome
-from cli.stacks import NoSuchStack, stack_of, stages
+from cli.stacks import NoSuchStack, project, stack_of, stages
 from cli.submit import FORBIDDEN, doubts, follow, rules_of, send, unused, upload
+from cli.templates import given, parameters_of
+from cli.templates import read as read_template
 from kiva_partner.client import CONFIG_NAMES
 from kiva_partner.decisions import Choice
 from kiva_partner.errors import where
@@ -91,7 +94,7 @@ def _trouble(error: Exception) -> tuple[int, str]:
         case Refused():
             code = UNREACHABLE if error.status in FORBIDDEN else WRONG if error.status == _INVALID else PROBLEM
             text = f"The relay does not do it: {error}"
-        case CannotStore():
+        case CannotStore() | NotDeployed():
             code, text = PROBLEM, str(error)
         case NoSuchStack() | NoAnswer():
             code, text = UNREACHABLE, str(error)
@@ -485,3 +488,51 @@ def console(
     serve = import_module("cli.console").serve
     with suppress(KeyboardInterrupt):  # as it is meant to end
         serve(stack_of(stage), port, open_browser=open_browser)
+
+
+# --- a stack's life ---------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def deploy(
+    *,
+    yes: Yes = False,
+    stage: Annotated[str, typer.Option(help="Which stack: an environment of samconfig.toml.", autocompletion=_stages)],
+) -> None:
+    """Show what differs from the live stack, ask, and run `sam build` and `sam deploy` with every parameter.
+
+    Production is asked about each time, in words, and needs somebody to answer.
+    """
+    if stage == "local":
+        raise WrongUse("The stack on this machine is started with: make up")
+    stack, folder = stack_of(stage), project()
+    parameters = parameters_of(read_template(folder / "template.yaml"))
+    chosen = given(stage, (folder / "samconfig.toml").read_text(encoding="utf-8"))
+    planned = plan(stack, parameters, chosen)
+    _show_plan(stack.name, planned)
+    if planned.production and not show.somebody_answers():
+        raise WrongUse("Nothing was deployed. Production needs a person who types at a terminal, each time.")
+    if planned.production:
+        partner = planned.chosen["KivaPartnerId"]
+        show.say(f"Has Kiva confirmed in writing that partner {partner} may use its production?")
+    if planned.production or not yes:
+        ask(stack.name, planned.chosen["KivaEnvironment"])
+    execute(stage, stack, folder, planned, ask=not yes)
+    show.say(f"Next: relay credentials --stage {stage} (once, and whenever Kiva gives new ones)")
+    show.say(f"Then: relay check --stage {stage}")
+
+
+def _show_plan(name: str, planned: Plan) -> None:
+    """On standard output, because it is what the command tells; SAM goes on there."""
+    differing = [{"name": it, "now": now, "then": then} for it, now, then in planned.differences()]
+    if planned.live:
+        columns = {"Parameter": "name", "Now": "now", "Then": "then"}
+        title = f"What changes in {name}"
+    else:
+        columns, title = {"Parameter": "name", "Value": "then"}, f"{name} is new"
+    shown: list[Any] = [show.rows(title, columns, differing)] if differing else [f"{name}: no parameter changes."]
+    shown.append("Code and resources: SAM compares them, and shows the change set where samconfig.toml says so.")
+    if planned.protected_later:
+        shown.append("It is deployed twice: one that fails at first must be deletable; then its ledger is protected.")
+    shown += [show.cell(note) for note in planned.notes]
+    show.answer(None, *shown, as_json=False)

@@ -44,8 +44,13 @@ def confirm(stack: StackOfStage, what: str) -> None:
     """Ask on standard error; where it is about real loans, for more than a keystroke."""
     for line in what.splitlines():
         show.say(show.harmless(line))
-    if stack.output("KivaEnvironment") == "production":
+    ask(stack.name, stack.output("KivaEnvironment"))
+
+
+def ask(stack: str, environment: str) -> None:
+    """Ask whether to go on with a stack of this name; raises typer.Abort unless the answer is yes."""
+    if environment == "production":
         if typer.prompt("This is Kiva's production. Type production to go on", err=True) != "production":
             raise typer.Abort
     else:
-        typer.confirm(f"Do it in {stack.name}?", abort=True, err=True)
+        typer.confirm(f"Do it in {stack}?", abort=True, err=True)

@@ -17,7 +17,6 @@ import shutil
 import signal
 import sys
 import time
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -33,8 +32,10 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from cli.deploy import deploy_command
 from cli.show import fit_every_terminal
-from cli.stacks import KINDS, local_stack
+from cli.stacks import KINDS, find, local_stack
+from cli.templates import given
 from kiva_sandbox.data import Partner
 from kiva_sandbox.tokens import AUDIENCES
 from local import containers, processes
@@ -402,9 +403,8 @@ def _adapt(build: Path) -> None:
 
 
 def _deploy(state: Path, endpoint: str, sandbox: str, parameters: Mapping[str, str]) -> None:
-    section = _samconfig()
     aws = urlsplit(endpoint).hostname or ""
-    overrides = _overrides(section.get("parameter_overrides", [])) | {
+    overrides = given("local", _samconfig()) | {
         "AwsEndpointUrl": endpoint,
         "KivaTokenUrl": f"{sandbox}/oauth/token",
         "KivaAudience": AUDIENCES[0],
@@ -414,31 +414,24 @@ def _deploy(state: Path, endpoint: str, sandbox: str, parameters: Mapping[str, s
         **parameters,
     }
     _sam(
-        "deploy",
-        "--config-env=local",
-        f"--config-file={ROOT / 'samconfig.toml'}",
-        f"--template-file={state / 'build' / 'template.yaml'}",
-        "--no-confirm-changeset",
-        "--no-fail-on-empty-changeset",
-        "--parameter-overrides",
-        *(f"{key}={value}" for key, value in overrides.items()),
+        *deploy_command(
+            "local",
+            overrides,
+            f"--config-file={ROOT / 'samconfig.toml'}",
+            f"--template-file={state / 'build' / 'template.yaml'}",
+            "--no-confirm-changeset",
+            "--no-fail-on-empty-changeset",
+        ),
         environment=_ROOT_USER | {"AWS_ENDPOINT_URL": endpoint, "NO_PROXY": aws, "no_proxy": aws},
     )
 
 
-def _samconfig() -> dict[str, Any]:
-    config = tomllib.loads((ROOT / "samconfig.toml").read_text(encoding="utf-8"))
-    section: dict[str, Any] = config["local"]["deploy"]["parameters"]
-    return section
-
-
-def _overrides(written: str | list[str]) -> dict[str, str]:
-    pairs = written.split() if isinstance(written, str) else written
-    return dict(pair.split("=", 1) for pair in pairs)
+def _samconfig() -> str:
+    return (ROOT / "samconfig.toml").read_text(encoding="utf-8")
 
 
 def _describe(state: Path, endpoint: str, sandbox: str) -> Stack:
-    name = _samconfig()["stack_name"]
+    name, _ = find("local", _samconfig())
     api = _physical_id(endpoint, name, "RelayApi")
     stage = client_of(endpoint, "apigateway").get_stages(restApiId=api)["item"][0]["stageName"]
     return Stack(
