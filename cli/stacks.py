@@ -20,6 +20,12 @@ from cli.relay_api import RelayApi
 KINDS: Final = {"loan_draft": "LoanDrafts", "journal_update": "JournalUpdates", "repayment": "Repayments"}
 """Kind of submission -> the prefix of its logical ids in the template."""
 
+LONGEST_NAME: Final = 48
+"""Characters of a stack's name: a function's name has 64 at most, and those of `-journal-updates` come behind it.
+
+Source: Lambda API Reference, CreateFunction; tests/template holds it against every name of the template.
+"""
+
 CHECKOUT: Final = Path(__file__).parents[1]
 
 

@@ -9,7 +9,7 @@ from local.stack import PARTNER, deploy
 
 
 def stored_token(world):
-    name = f"/{world.stack.name}/kiva-token"
+    name = f"/kiva-relay/{world.stack.name}/token"
     return world.stack.client("ssm").get_parameter(Name=name, WithDecryption=True)["Parameter"]
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
+from cli.stacks import LONGEST_NAME
 from kiva_partner.client import RECORD_SECONDS
 from kiva_partner.housekeeping import RETENTION_SECONDS
 from kiva_partner.messages import Kind
@@ -435,22 +436,17 @@ def no_right_is_given_on_everything(template: Template) -> Iterator[str]:
         for policy in role.get("ManagedPolicyArns", []):
             if "Ref" not in policy and not named(policy).endswith(AWS_POLICIES):
                 yield f"{name} has {named(policy)}"
-    documents = [
-        (name, policy["PolicyDocument"])
-        for name, role in of_type(template, "AWS::IAM::Role").items()
-        for policy in role.get("Policies", [])
-    ]
-    documents += [(name, it["PolicyDocument"]) for name, it in of_type(template, "AWS::IAM::ManagedPolicy").items()]
-    for name, document in documents:
-        for statement in document["Statement"]:
-            if statement["Effect"] == "Allow" and statement.keys() & {"NotAction", "NotResource"}:
-                yield f"{name} allows everything but something"
-            if any("*" in action for action in listed(statement.get("Action", []))):
-                yield f"{name} allows actions by pattern"
-            # An asterisk may stand for what lies below a resource, never for the resource itself.
-            for resource in map(named, listed(statement.get("Resource", []))):
-                if not re.fullmatch(r"[^*]+(/\*)?", resource):
-                    yield f"{name} may act on {resource}"
+    for name, statement in _statements(template):
+        if statement["Effect"] == "Deny":
+            continue
+        if statement.keys() & {"NotAction", "NotResource"}:
+            yield f"{name} allows everything but something"
+        if any("*" in action for action in listed(statement.get("Action", []))):
+            yield f"{name} allows actions by pattern"
+        # An asterisk may stand for what lies below a resource, never for the resource itself.
+        for resource in map(named, listed(statement.get("Resource", []))):
+            if not re.fullmatch(r"[^*]+(/\*)?", resource):
+                yield f"{name} may act on {resource}"
 
 
 AWS_POLICIES = (
@@ -560,14 +556,64 @@ def silence_of_housekeeping_is_a_fault(template: Template) -> Iterator[str]:
 
 
 def two_stacks_of_an_account_do_not_collide(template: Template) -> Iterator[str]:
-    for name, resource in template["Resources"].items():
-        names = {"Name", "FunctionName", "QueueName", "LogGroupName", "TableName", "DashboardName", "TopicName"}
-        for key in names & resource["Properties"].keys():
-            # A FunctionName that is a reference says which function is meant and names nothing.
-            if "Ref" not in resource["Properties"][key] and "${AWS::StackName}" not in named(
-                resource["Properties"][key]
-            ):
-                yield f"{name} has the same {key} in every stack"
+    for kind, name, text in _names(template):
+        if "AWS::StackName" not in text:
+            yield f"{name} ({kind}) has the same name in every stack"
+
+
+def every_name_has_room_for_the_longest_stack_name(template: Template) -> Iterator[str]:
+    room = []
+    for kind, name, text in _names(template):
+        if kind not in NAMES:
+            yield f"{name}: how long may the name of a {kind} be?"
+            continue
+        without = text.replace("${AWS::StackName}", "").replace("AWS::StackName", "")
+        room.append(NAMES[kind] - len(without))
+        if room[-1] < LONGEST_NAME:
+            yield f"{name} has room for a stack name of {room[-1]} characters"
+    if min(room) > LONGEST_NAME:
+        yield f"a stack name may have {min(room)} characters"
+
+
+NAMES = {
+    "AWS::Lambda::Function": 64,  # Lambda API Reference, CreateFunction
+    "AWS::Lambda::LayerVersion": 140,  # the same, PublishLayerVersion
+    "AWS::SQS::Queue": 80,  # SQS API Reference, CreateQueue
+    "AWS::Logs::LogGroup": 512,  # CloudWatch Logs API Reference, CreateLogGroup
+    "AWS::KMS::Alias": 256,  # KMS API Reference, CreateAlias
+    "AWS::SNS::Topic": 256,  # SNS API Reference, CreateTopic
+    "AWS::Events::EventBus": 256,  # EventBridge API Reference, CreateEventBus
+    "AWS::Events::Rule": 64,  # the same, PutRule
+    "AWS::Scheduler::Schedule": 64,  # EventBridge Scheduler API Reference, CreateSchedule
+    "AWS::ApiGateway::RestApi": 1024,  # it is a text
+    "AWS::CloudWatch::Dashboard": 255,  # CloudWatch API Reference, PutDashboard: a few characters, and no more is said
+    "AWS::IAM::Role": 512,  # of the path: IAM API Reference, CreateRole; CloudFormation cuts the name to what fits
+}
+"""Characters that a name may have, of each type that has one by us."""
+
+
+def a_fresh_account_takes_the_log_role(template: Template) -> Iterator[str]:
+    """API Gateway wants something of its own there before the setting, and the setting before an access log."""
+    resources = template["Resources"]
+    for name in of_type(template, "AWS::ApiGateway::Account"):
+        before = listed(resources[name].get("DependsOn", []))
+        keys = [resources[it] for it in before if resources.get(it, {}).get("Type") == "AWS::ApiGateway::ApiKey"]
+        if not keys:
+            yield f"{name} is refused where API Gateway was never used"
+        if any(it["Properties"].get("Enabled") is not False for it in keys):
+            yield f"{name} comes with a key that an API might take"
+        for stage, it in of_type(template, "AWS::ApiGateway::Stage").items():
+            if {"Ref": name} not in it.get("Variables", {}).values():
+                yield f"{stage} may come before {name}"
+
+
+def no_function_makes_the_log_group_that_went_with_the_stack(template: Template) -> Iterator[str]:
+    """The next deployment under that name would find it there, and fail."""
+    deny = {"Sid": "MakeNoLogGroup", "Effect": "Deny", "Action": "logs:CreateLogGroup", "Resource": "*"}
+    denied = {name for name, statement in _statements(template) if statement == deny}
+    for function in of_type(template, "AWS::Lambda::Function"):
+        if f"{function}Role" not in denied:
+            yield f"{function} may make its log group anew"
 
 
 def everything_is_described(template: Template) -> Iterator[str]:
@@ -575,6 +621,28 @@ def everything_is_described(template: Template) -> Iterator[str]:
         for name, it in template[section].items():
             if not it.get("Description", "").endswith("."):
                 yield f"{name} is not described"
+
+
+def _statements(template: Template) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every role with each statement of its policies, apart from AWS's own."""
+    policies = of_type(template, "AWS::IAM::ManagedPolicy")
+    for name, role in of_type(template, "AWS::IAM::Role").items():
+        attached = [policies[it] for it in map(named, role.get("ManagedPolicyArns", [])) if it in policies]
+        for policy in [*role.get("Policies", []), *attached]:
+            for statement in policy["PolicyDocument"]["Statement"]:
+                yield name, statement
+
+
+def _names(template: Template) -> Iterator[tuple[str, str, str]]:
+    """Type, logical id, and the name that we give it, of every resource that has one; the path of a role is one too."""
+    for name, it in template["Resources"].items():
+        if it["Type"] == "AWS::ApiGateway::Stage":  # within its API
+            continue
+        noun = it["Type"].rpartition("::")[2].removesuffix("Version")
+        keys = {"AWS::IAM::Role": ["RoleName", "Path"]}.get(it["Type"], ["Name", f"{noun}Name"])
+        for key in keys:
+            if key in it["Properties"]:
+                yield it["Type"], name, named(it["Properties"][key])
 
 
 def _mappings(template: Template) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:

@@ -218,7 +218,7 @@ def test_the_token_is_where_the_parameter_says(function):
     in_secret = environment_of(function, STAGE | {"TokenStore": "secrets-manager"})
     in_parameter = environment_of(function, STAGE | {"TokenStore": "ssm"})
     assert named(in_secret["TOKEN_STORE_NAME"]) == "TokenSecret.Id"
-    assert named(in_parameter["TOKEN_STORE_NAME"]) == "/${AWS::StackName}/kiva-token"
+    assert named(in_parameter["TOKEN_STORE_NAME"]) == "/kiva-relay/${AWS::StackName}/token"
     assert "TokenSecret" not in as_deployed(translate(read()), STAGE | {"TokenStore": "ssm"})["Resources"]
 
 
@@ -226,6 +226,13 @@ def test_the_token_is_where_the_parameter_says(function):
 def test_a_stack_that_is_there_protects_its_ledger_when_it_is_asked_to(asked, protected):
     stack = as_deployed(translate(read()), STAGE | {"DeletionProtection": asked})
     assert of_type(stack, "AWS::DynamoDB::Table")["LedgerTable"]["DeletionProtectionEnabled"] is protected
+
+
+def test_the_accounts_role_for_the_logs_of_apis_is_left_alone_when_others_have_set_it():
+    kept = as_deployed(translate(read()), STAGE | {"ApiGatewayLogRole": "keep"})
+    assert not {"ApiGatewayAccount", "ApiGatewayLogsRole", "ApiGatewayWasHere"} & kept["Resources"].keys()
+    assert of_type(kept, "AWS::ApiGateway::Stage")["RelayApiv1Stage"]["Variables"] == {"LogRole": "kept"}
+    assert defaults(read())["ApiGatewayLogRole"] == "create"
 
 
 def test_the_api_has_the_routes_that_are_promised():

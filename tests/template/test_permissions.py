@@ -21,7 +21,7 @@ def item(*sorts: str) -> str:
     return f"LedgerTable.Arn if ForAllValues:StringEquals dynamodb:LeadingKeys {shown}"
 
 
-PARAMETER = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter/${AWS::StackName}/kiva-token"
+PARAMETER = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter/kiva-relay/${AWS::StackName}/token"
 
 
 def key_in(*services: str) -> str:
@@ -118,6 +118,7 @@ def rights(template: Template, role: dict[str, Any]) -> set[Right]:
         (action, named(resource) + _only_if(statement))
         for document in documents
         for statement in document["Statement"]
+        if statement["Effect"] == "Allow"
         for action in listed(statement["Action"])
         for resource in listed(statement["Resource"])
     }

@@ -799,6 +799,58 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
         lambda it: of(it, "Dashboard").update(DashboardName="kiva-relay"),
     ),
     (
+        rules.two_stacks_of_an_account_do_not_collide,
+        "the name that SAM gives to a layer",
+        lambda it: of(it, "KivaPartnerLayer").pop("LayerName"),
+    ),
+    (
+        rules.two_stacks_of_an_account_do_not_collide,
+        "a path for the roles of every stack",
+        lambda it: of(it, "ConsoleFunction").update(RolePath="/kiva-relay/"),
+    ),
+    (
+        rules.every_name_has_room_for_the_longest_stack_name,
+        "a function with a longer name",
+        lambda it: of(it, "JournalUpdatesFunction").update(
+            FunctionName={"Fn::Sub": "${AWS::StackName}-all-journals-ever"}
+        ),
+    ),
+    (
+        rules.every_name_has_room_for_the_longest_stack_name,
+        "names that have become shorter",
+        lambda it: of(it, "JournalUpdatesFunction").update(FunctionName={"Fn::Sub": "${AWS::StackName}-journals"}),
+    ),
+    (
+        rules.every_name_has_room_for_the_longest_stack_name,
+        "a name of which nobody knows how long it may be",
+        lambda it: of(it, "LedgerTable").update(TableName={"Fn::Sub": "${AWS::StackName}-ledger"}),
+    ),
+    (
+        rules.a_fresh_account_takes_the_log_role,
+        "the setting is the first thing of API Gateway",
+        lambda it: it["Resources"]["ApiGatewayAccount"].pop("DependsOn"),
+    ),
+    (
+        rules.a_fresh_account_takes_the_log_role,
+        "a key that is good for something",
+        lambda it: of(it, "ApiGatewayWasHere").update(Enabled=True),
+    ),
+    (
+        rules.a_fresh_account_takes_the_log_role,
+        "an access log before its role",
+        lambda it: of(it, "RelayApi").pop("Variables"),
+    ),
+    (
+        rules.no_function_makes_the_log_group_that_went_with_the_stack,
+        "those that call Kiva",
+        lambda it: of(it, "KivaTokenPolicy")["PolicyDocument"]["Statement"].pop(0),
+    ),
+    (
+        rules.no_function_makes_the_log_group_that_went_with_the_stack,
+        "the one that does not",
+        lambda it: of(it, "OutcomesFunction")["Policies"][0]["Statement"].pop(0),
+    ),
+    (
         rules.everything_is_described,
         "a parameter without a word",
         lambda it: it["Parameters"]["CsvColumns"].pop("Description"),
