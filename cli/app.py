@@ -24,6 +24,7 @@ from cli.credentials import CannotStore, store
 from cli.decide import ask, confirm, consequences, of_the_same_call
 from cli.deploy import NotDeployed, Plan, execute, plan
 from cli.files import WrongUse, far_off, read
+from cli.health import Health
 from cli.redrive import redrive as put_back
 from cli.relay_api import NoAnswer, Refused, RelayApi, every_loan, every_submission, whole
 from cli.report import FINE, INTERRUPTED, PROBLEM, UNREACHABLE, WRONG, exit_code, mistakes, outcome
@@ -399,6 +400,23 @@ def check(stage: Stage = "local", as_json: AsJson = False) -> None:
     ]
     show.answer({"checks": checks}, *shown, as_json=as_json)
     raise typer.Exit(FINE if all(each["ok"] for each in checks) else PROBLEM)
+
+
+@app.command()
+def health(stage: Stage = "local", as_json: AsJson = False) -> None:
+    """Show how the stack stands right now, and the next command where something needs you; exit code 1 if so."""
+    look = Health(stack_of(stage), stage, datetime.now(UTC))
+    lines = list(look.lines())
+    marks = {"ok": "[green]✓[/]", "look": "[yellow]![/]", "bad": "[red]✗[/]", "unseen": "?"}
+    shown = [
+        f"{marks[each.verdict]} {show.cell(each.name)}: {show.cell(each.detail)}"
+        + (f"\n  → {show.cell(each.next)}" if each.next else "")
+        for each in lines
+    ]
+    show.answer({"lines": [asdict(each) for each in lines]}, *shown, as_json=as_json)
+    if not look.is_answered:
+        raise typer.Exit(UNREACHABLE)
+    raise typer.Exit(PROBLEM if any(each.verdict in ("look", "bad") for each in lines) else FINE)
 
 
 # --- decide and mend --------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from rich import box
@@ -21,7 +22,8 @@ FEW: Final = 20
 """Submissions that are shown one by one. Of more, those that ended alike share a line."""
 WIDE: Final = 120
 
-_NOUNS: Final = {"loan_draft": "Loan drafts", "journal_update": "Journal updates", "repayment": "Repayments"}
+NOUNS: Final = {"loan_draft": "Loan drafts", "journal_update": "Journal updates", "repayment": "Repayments"}
+"""What submissions of a kind are called."""
 _STYLES: Final = {"ACCEPTED": "green", "REJECTED": "red", "STUCK": "red", "UNKNOWN": "yellow"}
 
 
@@ -86,6 +88,22 @@ def cell(text: object) -> str:
     return escape(harmless(text))
 
 
+def moment(when: datetime, now: datetime) -> str:
+    """A moment as people write it, the day only where it is another one: `14:05 UTC`, `29 November, 14:05 UTC`."""
+    when = when.astimezone(UTC)
+    day = "" if when.date() == now.astimezone(UTC).date() else f"{when.day} {when:%B}, "
+    return f"{day}{when:%H:%M} UTC"
+
+
+def span(time: timedelta) -> str:
+    """A length of time in its largest unit, rounded down: `3 days`, `5 h`, `12 min`, `40 s`."""
+    seconds = max(int(time.total_seconds()), 0)
+    for unit, size in (("days", 86_400), ("h", 3600), ("min", 60)):
+        if number := seconds // size:
+            return f"{number} {'day' if (number, unit) == (1, 'days') else unit}"
+    return f"{seconds} s"
+
+
 # --- tables -----------------------------------------------------------------------------------------------------------
 
 
@@ -113,7 +131,7 @@ def outcomes(groups: Sequence[Group], width: int) -> Table:
     # A draft's uuid takes one line or, where that would leave no room for the rest, two.
     made.columns[-2].width = 36 if width >= WIDE else 18
     above = ""
-    for kind, noun in _NOUNS.items():
+    for kind, noun in NOUNS.items():
         of_kind = [group for group in groups if group.kind == kind]
         if not (of_kind or by):
             continue

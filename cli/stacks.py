@@ -26,6 +26,11 @@ LONGEST_NAME: Final = 48
 Source: Lambda API Reference, CreateFunction; tests/template holds it against every name of the template.
 """
 
+DEAD_LETTERS: Final = {kind: f"{prefix}DeadLetterQueueUrl" for kind, prefix in KINDS.items()} | {
+    "outcomes": "OutcomesDeadLetterQueueUrl"
+}
+"""What dead letters are of -> the output with their queue."""
+
 CHECKOUT: Final = Path(__file__).parents[1]
 
 
@@ -59,6 +64,12 @@ class StackOfStage:
     def parameters(self) -> dict[str, str]:
         """What it was deployed with."""
         return {each["ParameterKey"]: each["ParameterValue"] for each in self._described.get("Parameters", [])}
+
+    def resources(self, kind: str) -> dict[str, str]:
+        """What AWS calls its resources of a type (`AWS::CloudWatch::Alarm`), by their names in the template."""
+        pages = self.client("cloudformation").get_paginator("list_stack_resources").paginate(StackName=self.name)
+        every = (each for page in pages for each in page["StackResourceSummaries"])
+        return {it["LogicalResourceId"]: it["PhysicalResourceId"] for it in every if it["ResourceType"] == kind}
 
     @property
     def api(self) -> RelayApi:

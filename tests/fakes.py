@@ -155,6 +155,10 @@ class FakeStack:
     client: Callable[[str], Any] = boto3.client
     api: Any = None
     name: str = "a-stack"
+    typed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def resources(self, kind: str) -> Mapping[str, str]:
+        return self.typed.get(kind, {})
 
     def output(self, name: str) -> str:
         return self._one_of(self.outputs, name)

@@ -71,7 +71,7 @@ class FakeRelay:
                 found = self.lists.get(("loans", query.get("status", "")), [])
                 page = found[query["offset"] : query["offset"] + query["limit"]]
                 return {"total_records": len(found), "loans": page}
-            case ("check" | "config" as name, *_):
+            case ("check" | "config" | "health" as name, *_):
                 return self.lists[name]
 
     def _answer(self, kind, reference):
