@@ -2,11 +2,13 @@
 
 import getpass
 import json
+import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, date, datetime
+from functools import partial
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -25,6 +27,7 @@ from cli.decide import ask, confirm, consequences, of_the_same_call
 from cli.deploy import NotDeployed, Plan, execute, plan
 from cli.files import WrongUse, far_off, read
 from cli.health import Health
+from cli.init import NOTHING, optional, questions, value_of, written
 from cli.redrive import redrive as put_back
 from cli.relay_api import NoAnswer, Refused, RelayApi, every_loan, every_submission, whole
 from cli.report import FINE, INTERRUPTED, PROBLEM, UNREACHABLE, WRONG, exit_code, mistakes, outcome
@@ -509,6 +512,32 @@ def console(
 
 
 # --- a stack's life ---------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def init(
+    stage: Annotated[
+        str, typer.Option(help="Which environment of samconfig.toml; a new one is added.", autocompletion=_stages)
+    ],
+) -> None:
+    """Ask what a deployment needs to know, and write it into samconfig.toml; what stands there is proposed."""
+    if stage == "local" or not re.fullmatch(r"[A-Za-z0-9_-]+", stage):
+        raise WrongUse("--stage names an environment of letters, digits, _ and -, and local has nothing to be asked.")
+    if not show.somebody_answers():
+        raise WrongUse("Nothing was written. This asks a person at a terminal; or edit samconfig.toml yourself.")
+    folder = project()
+    file = folder / "samconfig.toml"
+    samconfig = file.read_text(encoding="utf-8")
+    answers = {}
+    for parameter, proposed in questions(stage, samconfig, parameters_of(read_template(folder / "template.yaml"))):
+        show.say(f"\n{parameter.description}")
+        if parameter.allowed:
+            show.say(f"One of: {', '.join(parameter.allowed)}")
+        default = proposed or (NOTHING if optional(parameter) else None)
+        question = partial(typer.prompt, parameter.name, default=default, err=True)
+        answers[parameter.name] = value_of(parameter, question, show.say)
+    file.write_text(written(stage, samconfig, answers), encoding="utf-8")
+    show.say(f"\nWritten into {file}. Next: relay deploy --stage {stage}")
 
 
 @app.command()
