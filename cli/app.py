@@ -4,7 +4,7 @@ import getpass
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, date, datetime
@@ -401,8 +401,18 @@ def check(stage: Stage = "local", as_json: AsJson = False) -> None:
         + (f"\n  → {show.cell(each['mend'])}" if not each["ok"] and each.get("mend") else "")
         for each in checks
     ]
+    if waiting := _needs_a_look(stage, checks):
+        shown.append(f"Right now there is something to look at ({waiting}): relay health --stage {stage}")
     show.answer({"checks": checks}, *shown, as_json=as_json)
     raise typer.Exit(FINE if all(each["ok"] for each in checks) else PROBLEM)
+
+
+def _needs_a_look(stage: str, checks: Sequence[Mapping[str, Any]]) -> str:
+    """What of the state of a stack needs a look, in a few words; checks look at how it is configured."""
+    if not all(each["ok"] for each in checks if each["name"] in ("stack", "api")):
+        return ""
+    lines = Health(stack_of(stage), stage, datetime.now(UTC)).lines()
+    return ", ".join(dict.fromkeys(each.name for each in lines if each.verdict in ("look", "bad")))
 
 
 @app.command()

@@ -24,6 +24,17 @@ PARAMETERS = {
     "KivaApiBaseUrl": "",
 }
 
+WELL = {
+    "at": "2026-11-28T10:00:00+00:00",
+    "environment": "stage",
+    "partner_id": "9001",
+    "token": {"expires_at": "2026-11-28T20:15:00+00:00"},
+    "housekeeping": {"ended_at": "2026-11-28T09:57:00+00:00", "result": {"token": "kept"}},
+    "digest": {"ended_at": "2026-11-27T06:00:05+00:00", "result": {"drafts": 2}},
+    "kinds": [{"kind": kind} for kind in ("loan_draft", "journal_update", "repayment")],
+}
+"""What `GET /health` tells of a stack of which nothing is to be told."""
+
 
 def submission(kind: str = "repayment", number: int = 1, state: str = "REJECTED", **facts: Any) -> dict[str, Any]:
     """A submission as the API shows it."""

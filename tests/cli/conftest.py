@@ -1,6 +1,7 @@
 """The relay command as its users run it, at a stack whose API is in the test's hand."""
 
 import json
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 import pytest
@@ -15,6 +16,7 @@ from fakes import FakeStack
 from kiva_partner.errors import InvalidMessage
 from kiva_partner.messages import parse
 from kiva_partner.settings import AmountMode, PartnerRules
+from relay_answers import WELL
 
 KIND_OF_ROUTE = {route: kind for kind, route in submit.ROUTES.items()}
 
@@ -34,6 +36,7 @@ class FakeRelay:
     posted: list = field(default_factory=list)
     asked: list = field(default_factory=list)
     known: dict = field(default_factory=dict)
+    health: dict = field(default_factory=lambda: deepcopy(WELL))
 
     def post(self, *path, body, **headers):
         self.posted.append((path, json.loads(body)))
@@ -71,8 +74,10 @@ class FakeRelay:
                 found = self.lists.get(("loans", query.get("status", "")), [])
                 page = found[query["offset"] : query["offset"] + query["limit"]]
                 return {"total_records": len(found), "loans": page}
-            case ("check" | "config" | "health" as name, *_):
+            case ("check" | "config" as name, *_):
                 return self.lists[name]
+            case ("health",):
+                return self.health
 
     def _answer(self, kind, reference):
         shown = self.known[kind, reference]

@@ -349,6 +349,18 @@ def test_check_says_what_works_and_how_to_mend_what_does_not(run, relay):
     assert run("check").exit_code == 0
 
 
+def test_check_leads_to_health_where_something_is_to_be_looked_at_though_all_is_configured_right(run, relay):
+    relay.lists = {"check": {"checks": [{"name": "token", "ok": True, "detail": "from Kiva"}]}}
+    relay.health["kinds"][0] |= {"open_until": "2026-11-28T10:05:00+00:00"}
+    relay.health["housekeeping"] = {}
+
+    ran = run("check")
+
+    said = "Right now there is something to look at (circuits, housekeeping): relay health --stage local"
+    assert ran.stdout.splitlines()[-1] == said
+    assert ran.exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("error", "mend"),
     [

@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 from cli.relay_api import NoAnswer
 from cli.stacks import DEAD_LETTERS, KINDS
 from kiva_partner.errors import NotConfigured
+from relay_answers import WELL
 
 ALARM = {
     "AlarmDescription": 'Loan drafts are among the dead letters. docs/runbook.md: "Dead letters"',
@@ -20,22 +21,12 @@ ALARM = {
     "Threshold": 0,
     "ComparisonOperator": "GreaterThanThreshold",
 }
-WELL = {
-    "at": "2026-11-28T10:00:00+00:00",
-    "environment": "stage",
-    "partner_id": "9001",
-    "token": {"expires_at": "2026-11-28T20:15:00+00:00"},
-    "housekeeping": {"ended_at": "2026-11-28T09:57:00+00:00", "result": {"token": "kept"}},
-    "digest": {"ended_at": "2026-11-27T06:00:05+00:00", "result": {"drafts": 2}},
-    "kinds": [{"kind": kind} for kind in KINDS],
-}
 
 
 @pytest.fixture
 def told(relay):
     """What the API tells, to be changed."""
-    relay.lists["health"] = json.loads(json.dumps(WELL))
-    return relay.lists["health"]
+    return relay.health
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import time_machine
 from deployment import credentials
 from fakes import PARTNER_URL, TOKEN_URL
 from kiva_answers import token_answer
+from kiva_partner import runtime
 
 
 @pytest.fixture
@@ -139,15 +140,46 @@ def test_a_token_that_cannot_be_shared_is_told(deployed, checks):
     assert found["config"]["ok"]
 
 
-def test_a_token_service_that_is_down_is_no_reason_to_store_anything_anew(deployed, checks):
-    answer_token(deployed, 503)
-    assert checks()["token"]["mend"].startswith("try again")
+KIVAS_TROUBLE = "the trouble is Kiva's"
 
 
-@pytest.mark.parametrize("status", [401, 404, 500])
-def test_an_api_that_does_not_take_it_is_the_last_cross(checks, status):
+@pytest.mark.parametrize(
+    ("status", "mend"), [(503, KIVAS_TROUBLE), (429, KIVAS_TROUBLE), (404, "KivaTokenUrl"), (302, "KivaTokenUrl")]
+)
+def test_a_token_service_in_trouble_is_told_from_a_wrong_address(deployed, checks, status, mend):
+    answer_token(deployed, status)
+    found = checks()["token"]
+    assert f"HTTP {status}" in found["detail"]
+    assert mend in found["mend"]
+    assert ("Url" in found["mend"]) == (mend == "KivaTokenUrl")
+
+
+def test_a_page_in_place_of_the_token_service_is_a_wrong_address(deployed, checks):
+    deployed.mock.replace(responses.POST, TOKEN_URL, body="<html>sign in</html>")
+    assert "KivaTokenUrl" in checks()["token"]["mend"]
+
+
+def test_a_token_that_another_function_asks_for_is_neithers_fault(deployed, checks):
+    assert runtime.tokens()._lease.acquire()
+    runtime.forget()
+    found = checks()["token"]
+    assert (found["ok"], found["mend"]) == (False, "try again in a minute")
+
+
+@pytest.mark.parametrize(
+    ("status", "mend"),
+    [(500, KIVAS_TROUBLE), (503, KIVAS_TROUBLE), (429, KIVAS_TROUBLE), (401, "KivaAudience"), (404, "KivaApiBaseUrl")],
+)
+def test_an_api_that_does_not_take_it_is_the_last_cross_and_kivas_own_trouble_asks_for_no_change(checks, status, mend):
     found = checks(config=status)
     assert [name for name, check in found.items() if not check["ok"]] == ["config"]
+    assert mend in found["config"]["mend"]
+    assert ("KivaApiBaseUrl" in found["config"]["mend"]) == (mend != KIVAS_TROUBLE)
+
+
+def test_an_api_that_answers_with_a_page_is_another_ones(deployed, checks):
+    deployed.mock.add(responses.GET, f"{PARTNER_URL}/config/themes", body="<html>welcome</html>")
+    assert "KivaApiBaseUrl" in checks()["config"]["mend"]
 
 
 def test_no_secret_and_no_token_is_shown(checks, capsys):

@@ -1,6 +1,7 @@
 """The client against real sockets on this machine: what only a connection can show. No server here knows Kiva."""
 
 import json
+import socket
 import ssl
 import time
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from urllib3.util import connection
 
 from fakes import FakeTokens
 from kiva_partner import client
+from kiva_partner.checks import mend_of
 from kiva_partner.client import MAX_INTERIM_ANSWERS, KivaClient, new_ssl_context, post_form
 from kiva_partner.errors import Misconfigured, NotSent, OutcomeUnknown, Rejected
 from kiva_partner.telemetry import Telemetry
@@ -351,3 +353,49 @@ def test_no_library_logs_what_was_searched_for(session, caplog):
         kiva.loans(query="Akinyi")
     assert b"Akinyi" in server.requests[0]
     assert "Akinyi" not in caplog.text
+
+
+# --- whose fault it is that nobody answers: what `relay check` tells -------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [None, 503])
+def test_a_kiva_that_gives_no_answer_is_in_trouble_and_nothing_is_to_be_changed(session, status):
+    behave = say(answer(b"%d x" % status, b"")) if status else hang
+    with HttpServer(behave) as server, session(at(server)) as kiva, pytest.raises(NotSent) as failed:
+        kiva.config("themes")
+    assert "the trouble is Kiva's" in mend_of(failed.value, "KivaApiBaseUrl")
+
+
+def test_where_nobody_listens_kiva_may_come_back(session):
+    with HttpServer(say(b"")) as server:
+        gone = at(server)
+    with session(gone) as kiva, pytest.raises(NotSent, match="ConnectionRefusedError") as failed:
+        kiva.config("themes")
+    assert "the trouble is Kiva's" in mend_of(failed.value, "KivaApiBaseUrl")
+
+
+def test_a_name_that_does_not_exist_is_a_wrong_address(session, settings, monkeypatch):
+    def nowhere(*_):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", nowhere)
+    with session("http://partnerapi.example") as kiva, pytest.raises(NotSent) as failed:
+        kiva.config("themes")
+    assert "KivaApiBaseUrl" in mend_of(failed.value, "KivaApiBaseUrl")
+    with pytest.raises(NotSent) as failed:
+        post_form(settings, new_ssl_context, "http://auth.example/oauth/token", {})
+    assert "KivaTokenUrl" in mend_of(failed.value, "KivaTokenUrl")
+
+
+@pytest.mark.parametrize("fault", ["another name", "expired", "nobody vouches"])
+def test_a_certificate_of_somebody_else_is_a_wrong_address(session, tmp_path, fault):
+    host = "kiva.example" if fault == "another name" else "127.0.0.1"
+    path, tls = certificate(tmp_path / "certificate.pem", host, days=-1 if fault == "expired" else 1)
+    ours = new_ssl_context if fault == "nobody vouches" else trusting(path)
+    with (
+        HttpServer(say(answer(body=CREATED)), tls) as server,
+        session(at(server, "https"), ours) as kiva,
+        pytest.raises(NotSent) as failed,
+    ):
+        kiva.config("themes")
+    assert "KivaApiBaseUrl" in mend_of(failed.value, "KivaApiBaseUrl")

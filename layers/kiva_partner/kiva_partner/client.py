@@ -254,7 +254,7 @@ class KivaSession:
         try:
             return self._authorised(scope, send, _meaning_of_get)
         except OutcomeUnknown as error:
-            raise NotSent(str(error)) from None
+            raise NotSent(str(error), status=error.status) from None
 
     def _authorised[Result](
         self, scope: str, send: Callable[[str], requests.Response], meaning: Callable[[requests.Response], Result]
@@ -285,7 +285,8 @@ class KivaSession:
             return self._http.send(request, timeout=timeout, allow_redirects=False, stream=True, proxies={})
         except requests.RequestException as error:
             if _never_connected(error):
-                raise NotSent(f"could not connect to Kiva: {_cause(error)}") from None
+                cause = _cause(error)
+                raise NotSent(f"could not connect to Kiva: {cause}", cause=cause) from None
             raise OutcomeUnknown(f"Kiva gave no answer: {type(error).__name__}") from None
 
     def _meaning(self, response: requests.Response, scope: str) -> list[dict[str, Any]]:
@@ -373,7 +374,9 @@ def post_form(
             with http.post(url, data=form, timeout=timeout, allow_redirects=False, stream=True) as response:
                 return response.status_code, _read(response, MAX_ANSWER_BYTES)
         except requests.RequestException as error:
-            raise NotSent(f"Kiva's token service does not answer: {type(error).__name__}") from None
+            cause = _cause(error) if _never_connected(error) else ""
+            what = cause or type(error).__name__
+            raise NotSent(f"Kiva's token service does not answer: {what}", cause=cause) from None
         except OutcomeUnknown as error:
             raise NotSent(f"Kiva's token service does not answer well: {error}") from None
 

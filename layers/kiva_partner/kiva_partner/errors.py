@@ -45,12 +45,18 @@ class Rejected(SubmissionError):
 
 
 class NotSent(SubmissionError):
-    """Kiva certainly did not process it: let it come again, not before `retry_after` seconds where Kiva said so."""
+    """Kiva certainly did not process it: let it come again, not before `retry_after` seconds where Kiva said so.
 
-    def __init__(self, reason: str, *, status: int | None = None, retry_after: float | None = None) -> None:
+    `cause` is the class of the error for which there was no connection (`NameResolutionError`), else empty.
+    """
+
+    def __init__(
+        self, reason: str, *, status: int | None = None, retry_after: float | None = None, cause: str = ""
+    ) -> None:
         super().__init__(reason)
         self.status = status
         self.retry_after = retry_after
+        self.cause = cause
 
 
 class OutcomeUnknown(SubmissionError):

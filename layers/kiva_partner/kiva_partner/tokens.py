@@ -90,6 +90,10 @@ class NoScopeGranted(CredentialsRefused):
     """These credentials are right, and Kiva has granted them nothing."""
 
 
+class TokenBusy(NotSent):
+    """Another function is asking for a token, or there was no time to ask: Kiva has no part in it."""
+
+
 class DoesNotFit(Exception):
     """The token is too large for its store; the text says what holds more."""
 
@@ -403,7 +407,7 @@ class TokenProvider:
                 return stored
             until = self._clock() + LEASE_SECONDS
             if not self._lease.acquire():
-                raise NotSent("another function is asking for a token right now")
+                raise TokenBusy("another function is asking for a token right now")
             try:
                 self._token = self._fetch(stored, {}, until)
             finally:
@@ -439,7 +443,7 @@ class TokenProvider:
             if shared and shared.lasts(MANDATORY_WINDOW, self._clock()):
                 return shared
             if self._clock() >= give_up:
-                raise NotSent("no token: another function is renewing it and has not finished")
+                raise TokenBusy("no token: another function is renewing it and has not finished")
             self._sleep(self._jitter(POLL_SECONDS, 2 * POLL_SECONDS))
 
     def _renewed(self, window: float, until: float) -> Token:
@@ -477,7 +481,9 @@ class TokenProvider:
             return None
         if isinstance(error, NotConfigured):
             return NotConfigured()
-        return Misconfigured(str(error)) if isinstance(error, Misconfigured) else NotSent(str(error), retry_after=left)
+        if isinstance(error, Misconfigured):
+            return Misconfigured(str(error))
+        return NotSent(str(error), status=error.status, retry_after=left, cause=error.cause)
 
     def _load(self) -> Token | None:
         """The shared token, if it may be used."""
@@ -565,7 +571,7 @@ class TokenProvider:
         """As `_ask`, in what is left of the lease."""
         left = until - self._clock()
         if left < SHORTEST_PROBE_SECONDS:
-            raise NotSent("there was no time to ask for each scope; the next attempt goes on from what was found")
+            raise TokenBusy("there was no time to ask for each scope; the next attempt goes on from what was found")
         return self._ask(credentials, scopes, left)
 
     def _ask(self, credentials: Credentials, scopes: Iterable[str], seconds: float) -> Token | None:
@@ -621,13 +627,13 @@ def _aws_code(error: Exception) -> str:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    """The JSON object in an answer of the token service. Raises NotSent: a page of something before it, perhaps."""
+    """The JSON object in an answer (2xx) of the token service. Raises NotSent: it is a page, perhaps."""
     try:
         answer = msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf"))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise NotSent("the answer of Kiva's token service is not JSON") from None
+        raise NotSent("the answer of Kiva's token service is not JSON", status=200) from None
     if not isinstance(answer, dict):
-        raise NotSent("the answer of Kiva's token service is not a JSON object")
+        raise NotSent("the answer of Kiva's token service is not a JSON object", status=200)
     return answer
 
 
