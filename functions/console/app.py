@@ -19,6 +19,7 @@ from kiva_partner.errors import InvalidMessage, NotDecidable, SubmissionError, V
 from kiva_partner.ledger import State
 from kiva_partner.messages import Kind
 from kiva_partner.openapi import document
+from kiva_partner.sending import parse_pause, parse_resume
 
 MAX_SUBMISSIONS_PER_PAGE = 1000
 """As many as a message of a report has; they make a tenth of what a function may answer (6 MB)."""
@@ -89,7 +90,7 @@ def decision(kind: str, reference: str) -> Response[str]:
     row = runtime.ledger().read(found, name)
     if not row:
         return _response(api.not_found("No submission of this kind has this reference"))
-    by = router.current_event.request_context.identity.user_arn or "unknown"
+    by = _caller()
     rows = runtime.decisions().decide(row, decided, by)
     runtime.telemetry().decided(rows, decided.decision, by)
     return _ok(api.show(rows[0]) if len(rows) == 1 else api.summary(found, name, rows))
@@ -115,7 +116,8 @@ def what_waits() -> Response[str]:
     """What waits for a person, by what they must do."""
     days = _number("days", 60, 1, waiting.MOST_DAYS)
     since = datetime.now(UTC).date() - timedelta(days=days)
-    return _ok(waiting.shown(waiting.look(runtime.ledger(), since), days))
+    found = waiting.shown(waiting.look(runtime.ledger(), since), days)
+    return _ok({**found, "sending": runtime.sending().standing().shown()})
 
 
 @router.post("/waiting/<kind>/<reference>/done")
@@ -124,10 +126,32 @@ def done(kind: str, reference: str) -> Response[str]:
     found, name = _kind(kind), unquote(reference)
     if not name.isprintable():
         raise InvalidMessage(Violation("reference", "must be one line without control characters"))
-    by = router.current_event.request_context.identity.user_arn or "unknown"
+    by = _caller()
     at = runtime.ledger().mark_done(found, name, by)
     runtime.telemetry().done(found, name, by)
     return _ok({"kind": found, "kiva_reference": name, "by": by, "at": at})
+
+
+@router.post("/pause")
+def pause() -> Response[str]:
+    """A person's word that a kind, or nothing at all, is to be sent for now."""
+    asked = parse_pause(api.body_of(router.current_event.raw_event))
+    changed = runtime.sending().pause(asked.kinds, _caller(), asked.reason)
+    runtime.telemetry().said("paused", changed, _caller())
+    return _ok(runtime.sending().standing().shown())
+
+
+@router.post("/resume")
+def resume() -> Response[str]:
+    """A person's word that ends a pause, or that what was sent since a backup was judged."""
+    asked = parse_resume(api.body_of(router.current_event.raw_event))
+    if asked.restored:
+        changed = list(Kind) if runtime.sending().confirm(_caller(), asked.reason) else []
+        runtime.telemetry().said("restored ledger confirmed", changed, _caller())
+    else:
+        changed = runtime.sending().resume(asked.kinds, _caller(), asked.reason)
+        runtime.telemetry().said("resumed", changed, _caller())
+    return _ok(runtime.sending().standing().shown())
 
 
 @router.get("/check")
@@ -169,6 +193,10 @@ def config(name: str) -> Response[str]:
 def openapi() -> Response[str]:
     """This API in OpenAPI 3.1, made from the types that check the messages."""
     return _ok(document())
+
+
+def _caller() -> str:
+    return router.current_event.request_context.identity.user_arn or "unknown"
 
 
 def _kind(text: str) -> Kind:

@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 OPERATIONS = {
-    "dynamodb": ("BatchGetItem", "DeleteItem", "GetItem", "PutItem", "Query", "TransactWriteItems", "UpdateItem"),
+    "dynamodb": (
+        *("BatchGetItem", "DeleteItem", "DescribeTable", "GetItem", "PutItem", "Query", "TransactWriteItems"),
+        "UpdateItem",
+    ),
     "events": ("PutEvents",),
     "s3": ("DeleteObject", "GetObject", "HeadObject", "ListObjectsV2", "PutObject"),
     "secretsmanager": ("GetSecretValue", "PutSecretValue"),

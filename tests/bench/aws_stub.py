@@ -165,6 +165,9 @@ class Table:
         item = self._read(str(asked.Key), consistent=asked.ConsistentRead)
         return {"Item": item} if item else {}
 
+    def DescribeTable(self, asked: dict):  # noqa: N802
+        return {"Table": {"TableName": asked["TableName"], "TableId": "00000000-0000-4000-8000-000000000000"}}
+
     def BatchGetItem(self, asked: _BatchRead):  # noqa: N802
         answers = {}
         for table, wanted in asked.RequestItems.items():

@@ -9,6 +9,7 @@ import io
 import threading
 from itertools import compress
 from types import SimpleNamespace
+from uuid import uuid4
 
 from botocore.exceptions import ClientError
 
@@ -47,6 +48,7 @@ class DynamoDb:
         self.watch = lambda before, after: None
         self._lock = threading.RLock()
         self._items = {}
+        self.id, self.is_restored = str(uuid4()), False
 
     def items(self):
         """Every item, for those who audit."""
@@ -93,6 +95,21 @@ class DynamoDb:
         if Limit and len(found) > Limit:
             answer["LastEvaluatedKey"] = {key: found[Limit - 1][key] for key in keys}
         return answer
+
+    def describe_table(self, *, TableName):  # noqa: N803
+        with self._lock:
+            restored = {"RestoreSummary": {"RestoreInProgress": False}} if self.is_restored else {}
+            return {"Table": {"TableName": TableName, "TableId": self.id, **restored}}
+
+    def backup(self):
+        """The items of this moment."""
+        return self.items()
+
+    def restore(self, items):
+        """Become the table that a backup is restored to: another one, under the name of the one that was deleted."""
+        with self._lock:
+            self._items = {item["pk"]["S"]: copy.deepcopy(item) for item in items}
+            self.id, self.is_restored = str(uuid4()), True
 
     def put_item(self, *, Item, **parameters):  # noqa: N803
         self._write({"Key": {"pk": Item["pk"]}, **parameters}, lambda: Item)

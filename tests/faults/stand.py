@@ -197,15 +197,15 @@ def a_token_an_hour_old(world):
 
 
 def without_doubts():
-    """The breaker has forgotten what it knew."""
+    """The breaker has forgotten what it knew, and the table is a fresh one."""
     runtime.aws("dynamodb")().delete_item(
-        TableName=TABLE, Key={"pk": {"S": f"{runtime.settings().ledger_scope}#breaker"}}
+        TableName=TABLE, Key={"pk": {"S": f"{runtime.settings().ledger_scope}#sending"}}
     )
 
 
 def half_open(world):
     """Three answers in a row left doubts, and the pause that came of it is over."""
-    breaker = Breaker(runtime.aws("dynamodb"), TABLE, runtime.settings().ledger_scope)
+    breaker = Breaker(runtime.sending())
     assert breaker.note(world.kind, [False] * 3, trial=False)
     world.clock.shift(FIRST_PAUSE + 1)
 

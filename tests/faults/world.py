@@ -24,6 +24,7 @@ from kiva_partner.messages import Kind
 from kiva_partner.pa2 import Review
 from kiva_partner.payloads import Payloads
 from kiva_partner.queues import Consumer, Queues
+from kiva_partner.sending import Sending
 from kiva_partner.settings import Settings
 
 INVOCATION_SECONDS = 300
@@ -143,13 +144,14 @@ class Environment:
         ledger = Ledger(lambda: dynamodb, TABLE, world.settings.ledger_scope, clock=clock, sleep=sleep)
         payloads = Payloads(lambda: s3, BUCKET, world.settings.rules.max_image_bytes)
         client = KivaClient(world.settings, FakeTokens(), tls)
-        breaker = Breaker(lambda: dynamodb, TABLE, world.settings.ledger_scope, clock=clock, sleep=sleep)
+        sending = Sending(lambda: dynamodb, TABLE, world.settings.ledger_scope, clock=clock)
+        breaker = Breaker(sending, clock=clock, sleep=sleep)
         catalogues = Catalogues(lambda: dynamodb, TABLE, world.settings.ledger_scope, clock=clock)
-        way = relay.Relay(world.settings, ledger, client, payloads, breaker, clock=clock, sleep=sleep)
+        way = relay.Relay(world.settings, ledger, client, payloads, sending, breaker, clock=clock, sleep=sleep)
         self.decisions = Decisions(ledger, clock)
         self.ledger = ledger
         self.housekeeping = Housekeeping(
-            *(world.settings, ledger, client, payloads, self.decisions, catalogues, breaker),
+            *(world.settings, ledger, client, payloads, self.decisions, catalogues, sending),
             *(lambda: sqs, world.telemetry, clock),
         )
         self._consumers = {

@@ -44,6 +44,8 @@ GOOD = [
     ),
     Request("GET /waiting", "/waiting", 200),
     Request("POST /waiting/{kind}/{reference}/done", "/waiting/loan_draft/{uuid}/done", 200),
+    Request("POST /pause", "/pause", 200, '{"kind": "repayment", "reason": "a test"}'),
+    Request("POST /resume", "/resume", 200, '{"kind": "repayment", "reason": "the test is over"}'),
     Request("GET /check", "/check", 200),
     Request("GET /health", "/health", 200),
     Request("GET /loans", "/loans?limit=1", 200),
@@ -65,6 +67,8 @@ BAD = [
     ),
     Request("GET /waiting", "/waiting?days=never", 400),
     Request("POST /waiting/{kind}/{reference}/done", "/waiting/dream/{uuid}/done", 400),
+    Request("POST /pause", "/pause", 400, "{}"),
+    Request("POST /resume", "/resume", 400, "{}"),
     Request("GET /loans", "/loans?limit=all", 400),
     Request("GET /config/{name}", "/config/dreams", 404),
 ]

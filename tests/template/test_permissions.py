@@ -41,6 +41,7 @@ TOKEN_IN = {
 CALL_KIVA = (
     actions("CredentialsSecret.Id", "secretsmanager:GetSecretValue")
     | actions(LEASE, "dynamodb:PutItem", "dynamodb:DeleteItem")
+    | actions("LedgerTable.Arn", "dynamodb:DescribeTable")
     | actions(
         key_in("dynamodb", "s3", "secretsmanager", "sqs", "ssm"),
         "kms:Decrypt",

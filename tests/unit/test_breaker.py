@@ -3,6 +3,7 @@ import pytest
 from kiva_partner.breaker import Breaker
 from kiva_partner.errors import NotSent
 from kiva_partner.messages import Kind
+from kiva_partner.sending import Sending
 
 DRAFT, JOURNAL, REPAYMENT = Kind
 ANSWER, DOUBT = True, False
@@ -12,7 +13,8 @@ class Environment:
     """One execution environment: its own breaker over the shared row, and whether Kiva answers its read."""
 
     def __init__(self, table, clock):
-        self.breaker = Breaker(lambda: table, "ledger", "stage#9001", clock=clock, sleep=clock.sleep)
+        self.sending = Sending(lambda: table, "ledger", "stage#9001", clock=clock)
+        self.breaker = Breaker(self.sending, clock=clock, sleep=clock.sleep)
         self.kiva_answers = True
         self.reads = 0
 
@@ -21,6 +23,7 @@ class Environment:
         return self.kiva_answers
 
     def enter(self, kind=DRAFT):
+        self.sending.check(kind)
         return self.breaker.enter(kind, 320, self.read)
 
     def call(self, *answers, kind=DRAFT):
@@ -48,7 +51,7 @@ def test_it_lets_everything_through_and_writes_nothing_while_kiva_answers(here, 
     assert here.call(ANSWER, ANSWER) is False
     assert here.enter() is False
     assert here.reads == 0
-    assert "Item" not in table.get_item(TableName="ledger", Key={"pk": {"S": "stage#9001#breaker"}})
+    assert "circuits" not in table.get_item(TableName="ledger", Key={"pk": {"S": "stage#9001#sending"}})["Item"]
 
 
 def test_three_doubts_in_a_row_open_it_whoever_had_them(here, there):
@@ -129,9 +132,9 @@ def test_a_trial_in_which_nothing_was_sent_is_free_again(here, there, clock):
 def test_of_two_that_want_the_trial_at_once_one_has_it(here, there, clock, monkeypatch):
     here.call(DOUBT, DOUBT, DOUBT)
     clock.advance(61)
-    seen = there.breaker._read()
+    seen = there.sending.read()
     assert here.enter() is True
-    monkeypatch.setattr(there.breaker, "_read", lambda: seen)
+    monkeypatch.setattr(there.sending, "read", lambda **_: seen)
     assert there.wait() == 60
     assert there.reads == 0
 
@@ -159,30 +162,30 @@ def test_while_one_kind_is_open_a_single_doubt_opens_another(here):
 
 def test_doubts_at_the_same_moment_are_all_counted(here, there, monkeypatch):
     """Two environments read the same state: the second write finds that it is no longer that, and counts on top."""
-    seen, read = here.breaker._read(), there.breaker._read
+    seen, read = here.sending.read(), there.sending.read
     here.call(DOUBT)
     answers = iter([seen])
-    monkeypatch.setattr(there.breaker, "_read", lambda: next(answers, None) or read())
+    monkeypatch.setattr(there.sending, "read", lambda **_: next(answers, None) or read())
     there.breaker.note(DRAFT, [DOUBT], trial=False)
     assert here.call(DOUBT) is True
 
 
 def test_it_tells_which_kinds_are_not_sent(here, there, clock):
-    assert there.breaker.open_kinds() == {}
+    assert there.sending.standing().open_until == {}
     here.call(DOUBT, DOUBT)
-    assert there.breaker.open_kinds() == {}
+    assert there.sending.standing().open_until == {}
     here.call(DOUBT)
-    assert there.breaker.open_kinds().keys() == {DRAFT}
+    assert there.sending.standing().open_until.keys() == {DRAFT}
     here.call(DOUBT, kind=REPAYMENT)
-    assert there.breaker.open_kinds().keys() == {DRAFT, REPAYMENT}
+    assert there.sending.standing().open_until.keys() == {DRAFT, REPAYMENT}
     clock.advance(61)
     assert here.call(ANSWER) is False
-    assert there.breaker.open_kinds().keys() == {REPAYMENT}
+    assert there.sending.standing().open_until.keys() == {REPAYMENT}
 
 
 def test_it_is_open_until_somebody_has_tried_for_as_long_as_a_message_may_wait(here, there, clock):
     here.call(DOUBT, DOUBT, DOUBT)
     clock.advance(60 + 3599)
-    assert there.breaker.open_kinds().keys() == {DRAFT}
+    assert there.sending.standing().open_until.keys() == {DRAFT}
     clock.advance(1)
-    assert there.breaker.open_kinds() == {}
+    assert there.sending.standing().open_until == {}

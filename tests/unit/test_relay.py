@@ -82,13 +82,13 @@ def bucket():
 
 
 @pytest.fixture
-def relay(settings, ledger, tokens, bucket, table, clock):
-    breaker = Breaker(lambda: table, "ledger", "stage#9001", clock=clock, sleep=clock.sleep)
+def relay(settings, ledger, tokens, bucket, sending, clock):
+    breaker = Breaker(sending, clock=clock, sleep=clock.sleep)
 
     def new(**changes):
         changed = replace(settings, **changes)
         client = KivaClient(changed, tokens, new_ssl_context)
-        return ByReference(changed, ledger, client, bucket, breaker, clock=clock, sleep=clock.sleep)
+        return ByReference(changed, ledger, client, bucket, sending, breaker, clock=clock, sleep=clock.sleep)
 
     return new
 

@@ -2,43 +2,25 @@
 
 After three doubtful answers in a row nothing of that kind is sent for a while, by any execution environment. Then one
 of them tries: first with a read, which can do no harm, then with a single submission. Calls are counted, not rows. The
-state is one row of the ledger table, for environments know nothing of each other.
+state is part of one item of the ledger table (sending.py), for environments know nothing of each other.
 """
 
 import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from copy import replace
 from itertools import groupby
-from typing import TYPE_CHECKING
-
-import msgspec
 
 from .errors import NotSent
 from .messages import Kind
-
-if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
+from .sending import LONGEST_PAUSE, RECENT_SECONDS, Circuit, Sending
 
 THRESHOLD = 3
 FIRST_PAUSE = 60
-LONGEST_PAUSE = 3600
 ATTEMPTS = 10
 
 _log = logging.getLogger(__name__)
-
-
-class Circuit(msgspec.Struct, frozen=True):
-    """How it stands with one kind: doubts in a row, pauses so far, and until when (epoch seconds) while it is open."""
-
-    doubts: int = 0
-    pauses: int = 0
-    open_until: float | None = None
-
-    def paused(self, now: float) -> "Circuit":
-        """Open, each time twice as long as the time before."""
-        seconds = min(FIRST_PAUSE * 2**self.pauses, LONGEST_PAUSE)
-        return Circuit(self.doubts, self.pauses + 1, now + seconds)
 
 
 Circuits = Mapping[Kind, Circuit]
@@ -49,16 +31,12 @@ class Breaker:
 
     def __init__(
         self,
-        client: Callable[[], "DynamoDBClient"],
-        table: str,
-        scope: str,
+        sending: Sending,
         *,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._client = client
-        self._table = table
-        self._key = f"{scope}#breaker"
+        self._sending = sending
         self._clock = clock
         self._sleep = sleep
         self._doubted = False
@@ -74,19 +52,19 @@ class Breaker:
         Raises:
             NotSent: it is open, with the seconds to wait.
         """
-        circuits, version = self._read()
-        circuit, now = circuits[kind], self._clock()
+        item = self._sending.read(within=RECENT_SECONDS)
+        circuit, now = item.circuits[kind], self._clock()
         self._doubted = circuit.doubts > 0
         if circuit.open_until is None:
             return False
         if circuit.open_until > now:
             raise NotSent("nothing is sent while Kiva leaves doubts", retry_after=circuit.open_until - now)
-        trial = msgspec.structs.replace(circuit, open_until=now + trial_seconds)
-        if not self._write({**circuits, kind: trial}, version):
+        trial = replace(circuit, open_until=now + trial_seconds)
+        if not self._sending.write_circuits({**item.circuits, kind: trial}, item.version):
             raise NotSent("another function is trying whether Kiva is back", retry_after=FIRST_PAUSE)
         if kiva_answers():
             return True
-        open_until = self._change(kind, lambda circuits: circuits[kind].paused(now)).open_until or now
+        open_until = self._change(kind, lambda circuits: _opened(circuits[kind], now)).open_until or now
         raise NotSent("Kiva does not answer yet", retry_after=open_until - now)
 
     def note(self, kind: Kind, answers: Sequence[bool], *, trial: bool) -> bool:
@@ -100,48 +78,22 @@ class Breaker:
             _log.warning("Kiva leaves doubts: %s submissions wait for %.0f s", kind, circuit.open_until - now)
         return circuit.open_until is not None
 
-    def open_kinds(self) -> dict[Kind, float]:
-        """The kinds that are not sent at the moment, or wait for a trial, and until when (epoch seconds).
-
-        Not for ever: what waits comes again within the hour, so where nobody has tried by then nothing is to be sent.
-        """
-        circuits, _ = self._read()
-        now = self._clock()
-        open_until = {kind: it.open_until for kind, it in circuits.items() if it.open_until}
-        return {kind: until for kind, until in open_until.items() if until + LONGEST_PAUSE > now}
-
     def _change(self, kind: Kind, change: Callable[[Circuits], Circuit]) -> Circuit:
         for attempt in range(ATTEMPTS):
-            circuits, version = self._read()
-            circuit = change(circuits)
-            if circuit == circuits[kind] or self._write({**circuits, kind: circuit}, version):
+            item = self._sending.read()
+            circuit = change(item.circuits)
+            if circuit == item.circuits[kind] or self._sending.write_circuits(
+                {**item.circuits, kind: circuit}, item.version
+            ):
                 return circuit
             self._sleep(random.uniform(0, 0.05 * 2**attempt))  # noqa: S311 jitter is no secret
         raise TimeoutError("too many functions change the breaker at once")
 
-    def _read(self) -> tuple[Circuits, str]:
-        answer = self._client().get_item(TableName=self._table, Key={"pk": {"S": self._key}}, ConsistentRead=True)
-        item = answer.get("Item")
-        known = msgspec.json.decode(item["circuits"]["S"], type=dict[Kind, Circuit]) if item else {}
-        return {kind: known.get(kind, Circuit()) for kind in Kind}, item["version"]["N"] if item else "0"
 
-    def _write(self, circuits: Circuits, version: str) -> bool:
-        """Replace the row if it is still the one that was read."""
-        client = self._client()
-        try:
-            client.put_item(
-                TableName=self._table,
-                Item={
-                    "pk": {"S": self._key},
-                    "version": {"N": str(int(version) + 1)},
-                    "circuits": {"S": msgspec.json.encode(circuits).decode()},
-                },
-                ConditionExpression="attribute_not_exists(pk) OR version = :read",
-                ExpressionAttributeValues={":read": {"N": version}},
-            )
-        except client.exceptions.ConditionalCheckFailedException:
-            return False
-        return True
+def _opened(circuit: Circuit, now: float) -> Circuit:
+    """Open, each time twice as long as the time before."""
+    seconds = min(FIRST_PAUSE * 2**circuit.openings, LONGEST_PAUSE)
+    return Circuit(circuit.doubts, circuit.openings + 1, now + seconds)
 
 
 def _after(kind: Kind, circuits: Circuits, answers: Sequence[bool], now: float, *, trial: bool) -> Circuit:
@@ -149,8 +101,8 @@ def _after(kind: Kind, circuits: Circuits, answers: Sequence[bool], now: float, 
     doubts = _doubts_in_a_row(answers)
     if trial:
         if not answers:  # nothing was sent after all, or nothing got through: somebody else may try
-            return msgspec.structs.replace(circuit, open_until=now + FIRST_PAUSE)
-        return circuit.paused(now) if doubts else Circuit()
+            return replace(circuit, open_until=now + FIRST_PAUSE)
+        return _opened(circuit, now) if doubts else Circuit()
     if circuit.open_until is not None:  # calls that were under way when it opened change nothing
         return circuit
     if not any(answers):
@@ -158,7 +110,7 @@ def _after(kind: Kind, circuits: Circuits, answers: Sequence[bool], now: float, 
     # While another kind is in doubt, the first doubt of this one is no coincidence.
     others_are_open = any(other.open_until for other in circuits.values())
     counted = Circuit(doubts)
-    return counted.paused(now) if doubts >= THRESHOLD or (doubts and others_are_open) else counted
+    return _opened(counted, now) if doubts >= THRESHOLD or (doubts and others_are_open) else counted
 
 
 def _doubts_in_a_row(answers: Sequence[bool]) -> int:

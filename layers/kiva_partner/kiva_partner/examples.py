@@ -237,3 +237,20 @@ def _rows(message: Message, state: State, outcome: Outcome | None = None) -> lis
         )
         for each in message.submissions
     ]
+
+PAUSES: dict[str, Any] = {
+    "kind": {
+        "summary": "Of one kind",
+        "value": {"kind": "repayment", "reason": "October was exported twice; finance looks into it"},
+    },
+    "all": {"summary": "Of everything", "value": {"reason": "Kiva's maintenance, Saturday 02:00 to 06:00 UTC"}},
+}
+
+RESUMES: dict[str, Any] = {
+    "kind": {"summary": "Of one kind", "value": {"kind": "repayment", "reason": "the second export is withdrawn"}},
+    "all": {"summary": "Of everything", "value": {"reason": "Kiva is back"}},
+    "restored": {
+        "summary": "The ledger was restored from a backup, and what was sent since then is judged",
+        "value": {"restored": True, "reason": "nothing was sent between 02:10 and 02:55 by the logs"},
+    },
+}

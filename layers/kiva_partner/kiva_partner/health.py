@@ -6,12 +6,12 @@ from typing import Any
 
 from msgspec import Struct
 
-from .breaker import Breaker
 from .decisions import call_id, decidable_at
 from .errors import where
 from .ledger import WAITING, Ledger, Row, State
 from .messages import Kind
 from .runs import Name, Runs
+from .sending import Sending
 from .settings import Settings
 from .tokens import SCOPES, TokenProvider
 
@@ -25,19 +25,21 @@ class Health(Struct, frozen=True):
     settings: Settings
     ledger: Ledger
     tokens: TokenProvider
-    breaker: Breaker
+    sending: Sending
     runs: Runs
     clock: Callable[[], float]
 
     def shown(self) -> dict[str, Any]:
         """For a client: what does not exist (no token, no open circuit, nothing UNKNOWN) is left out. Times are UTC."""
+        standing = self.sending.standing()
         return {
             "at": _time(self.clock()),
             "environment": self.settings.environment,
             "partner_id": self.settings.partner_id,
             "token": self._token(),
             **{name: self._run(name) for name in ("housekeeping", "digest")},
-            "kinds": [self._of_kind(kind) for kind in Kind],
+            "restored": standing.restored,
+            "kinds": [standing.of(kind) | dict(self._states(kind)) for kind in Kind],
         }
 
     def _token(self) -> dict[str, Any]:
@@ -54,12 +56,6 @@ class Health(Struct, frozen=True):
     def _run(self, name: Name) -> dict[str, Any]:
         run = self.runs.last(name)
         return {"ended_at": run.ended_at, "result": run.result} if run else {}
-
-    def _of_kind(self, kind: Kind) -> dict[str, Any]:
-        shown: dict[str, Any] = {"kind": kind}
-        if open_until := self.breaker.open_kinds().get(kind):
-            shown["open_until"] = _time(open_until)
-        return shown | dict(self._states(kind))
 
     def _states(self, kind: Kind) -> Iterator[tuple[str, dict[str, Any]]]:
         for state in (*WAITING, State.STUCK, State.UNKNOWN):

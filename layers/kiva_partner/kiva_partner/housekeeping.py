@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from .breaker import Breaker
 from .catalogue import Catalogue, Catalogues
 from .client import KivaClient, Remaining, made_at
 from .decisions import Choice, Decision, Decisions, decidable_at
@@ -20,6 +19,7 @@ from .errors import Misconfigured, NotDecidable, NotSent
 from .ledger import WAITING, Ledger, Outcome, Row, State
 from .messages import Kind
 from .payloads import Kept, Payloads
+from .sending import Sending
 from .settings import Settings, UnknownPolicy
 from .telemetry import Telemetry
 
@@ -60,7 +60,7 @@ class Housekeeping(Struct, frozen=True):
     payloads: Payloads
     decisions: Decisions
     catalogues: Catalogues
-    breaker: Breaker
+    sending: Sending
     sqs: "Callable[[], SQSClient]"
     telemetry: Telemetry
     clock: Callable[[], float] = time.time
@@ -181,7 +181,7 @@ class Housekeeping(Struct, frozen=True):
 
     def report(self) -> int:
         """Tell how each kind stands: how many are UNKNOWN, since when, and whether the breaker is open."""
-        total, now, open_kinds = 0, self.clock(), self.breaker.open_kinds()
+        total, now, open_kinds = 0, self.clock(), self.sending.standing().open_until
         for kind in Kind:
             since = [_epoch(row.updated_at) for row in self.ledger.every(kind, State.UNKNOWN)]
             oldest_seconds = now - min(since) if since else None

@@ -10,6 +10,7 @@ from .client import CONFIG_NAMES
 from .decisions import Choice, Decision
 from .ledger import State
 from .messages import MAX_MESSAGE_BYTES, MAX_ROWS, Kind, json_schema
+from .sending import Pause, Resume
 
 _OVERVIEW = f"""
 Every event reaches Kiva once, or a person is told exactly why not.
@@ -82,6 +83,7 @@ def document() -> dict[str, Any]:
         "Submissions": _SUBMISSIONS,
         "Waiting": _WAITING,
         "Done": _DONE,
+        "Sending": _SENDING,
         "Checks": _CHECKS,
         "Health": _HEALTH,
         "Problem": _PROBLEM,
@@ -92,10 +94,14 @@ def document() -> dict[str, Any]:
         schemas |= parts
         paths[path] = {"post": _submit(kind, text, schema)}
     paths |= _READS
-    (decision,), parts = msgspec.json.schema_components([Decision], ref_template="#/components/schemas/{name}")
+    (decision, pause, resume), parts = msgspec.json.schema_components(
+        [Decision, Pause, Resume], ref_template="#/components/schemas/{name}"
+    )
     schemas |= parts
     paths["/submissions/{kind}/{reference}/decision"] = {"post": _decide(decision)}
     paths["/waiting/{kind}/{reference}/done"] = {"post": _mark_done()}
+    paths["/pause"] = {"post": _pause(pause)}
+    paths["/resume"] = {"post": _resume(resume)}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -217,6 +223,40 @@ def _mark_done() -> dict[str, Any]:
     }
 
 
+def _pause(schema: dict[str, Any]) -> dict[str, Any]:
+    text = """
+From then on nothing of the kind is sent to Kiva, by a queue or by the API; without a kind nothing at all. What is under
+way ends as ever. Messages wait in their queues, whose seven days go on. Repeating changes nothing: the first one stands.
+"""
+    return _say("Have a kind, or everything, not be sent until somebody resumes it", text, "pause", schema)
+
+
+def _resume(schema: dict[str, Any]) -> dict[str, Any]:
+    text = """
+With `restored` it ends no pause. It says that somebody has judged what was sent since the backup that the ledger was
+restored from; until then nothing is sent.
+"""
+    return _say("End a pause, or confirm a ledger that was restored from a backup", text, "resume", schema)
+
+
+def _say(summary: str, text: str, operation: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "tags": [_PEOPLE],
+        "summary": summary,
+        "description": _flowing(text),
+        "operationId": operation,
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": schema, "examples": getattr(examples, f"{operation.upper()}S")}},
+        },
+        "responses": {
+            "200": _answer("How it stands with sending now", "Sending"),
+            "400": _problem("It breaks a rule: `errors` names field and rule"),
+            "503": _problem("Nobody knows whether it was written down; send it again"),
+        },
+    }
+
+
 def _parameter(name: str, text: str, *, where: str = "query", **schema: Any) -> dict[str, Any]:
     return {
         "name": name,
@@ -303,6 +343,38 @@ _READS: dict[str, Any] = {
 
 _TEXT = {"type": "string"}
 _TIME = {"type": "string", "format": "date-time"}
+_WORD: dict[str, Any] = {
+    "type": "object",
+    "required": ["by", "reason", "at"],
+    "properties": {"by": {"type": "string", "description": "The ARN of who said so"}, "reason": _TEXT, "at": _TIME},
+}
+_KEPT_BACK: dict[str, Any] = {
+    "paused": {**_WORD, "description": "Somebody paused it: nothing of the kind is sent before it is resumed"},
+    "resumed": {**_WORD, "description": "Who ended its last pause"},
+    "open_until": {
+        **_TIME,
+        "description": "Kiva leaves doubts: nothing of the kind is sent before, and then one on trial",
+    },
+}
+_RESTORED = {
+    "type": "boolean",
+    "description": "The ledger was restored from a backup; nothing is sent before somebody confirms it",
+}
+_SENDING: dict[str, Any] = {
+    "type": "object",
+    "required": ["restored", "kinds"],
+    "properties": {
+        "restored": _RESTORED,
+        "kinds": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["kind"],
+                "properties": {"kind": {"type": "string", **_KIND}, **_KEPT_BACK},
+            },
+        },
+    },
+}
 _SUBMISSION: dict[str, Any] = {
     "type": "object",
     "required": ["kind", "reference", "loan_id", "state", "next_step", "attempts", "created_at", "updated_at"],
@@ -382,9 +454,12 @@ _SUBMISSIONS: dict[str, Any] = {
 }
 _WAITING: dict[str, Any] = {
     "type": "object",
-    "required": ["days", "counts", "unknown", "stuck", "rejected", "not_sent", "drafts", "archives", "uploads"],
+    "required": [
+        *("days", "sending", "counts", "unknown", "stuck", "rejected", "not_sent", "drafts", "archives", "uploads"),
+    ],
     "properties": {
         "days": {"type": "integer"},
+        "sending": {"$ref": "#/components/schemas/Sending"},
         "counts": {
             "type": "object",
             "description": "How much of each sort waits. Of each no more than the latest 500 are listed",
@@ -521,7 +596,7 @@ _RUN: dict[str, Any] = {
 }
 _HEALTH: dict[str, Any] = {
     "type": "object",
-    "required": ["at", "environment", "partner_id", "token", "housekeeping", "digest", "kinds"],
+    "required": ["at", "environment", "partner_id", "token", "housekeeping", "digest", "restored", "kinds"],
     "properties": {
         "at": _TIME,
         "environment": {"type": "string", "enum": ["stage", "production", "sandbox"]},
@@ -537,6 +612,7 @@ _HEALTH: dict[str, Any] = {
         },
         "housekeeping": {**_RUN, "description": "Its last run that ended well; empty before the first"},
         "digest": {**_RUN, "description": "The last one; empty before the first"},
+        "restored": _RESTORED,
         "kinds": {
             "type": "array",
             "items": {
@@ -544,10 +620,7 @@ _HEALTH: dict[str, Any] = {
                 "required": ["kind"],
                 "properties": {
                     "kind": {"type": "string", **_KIND},
-                    "open_until": {
-                        **_TIME,
-                        "description": "Kiva leaves doubts: nothing of the kind is sent before, and then one on trial",
-                    },
+                    **_KEPT_BACK,
                     **{it.lower(): _COUNT for it in (State.QUEUED, State.RETRY, State.STUCK, State.UNKNOWN)},
                 },
             },

@@ -27,6 +27,7 @@ from .ledger import ClaimResult, Ledger, Outcome, Row, State
 from .masking import masked
 from .messages import Kind, Photo, Submission
 from .payloads import Payloads
+from .sending import RECENT_SECONDS, Sending
 from .settings import Settings
 
 LEASE_MARGIN = 30
@@ -107,6 +108,7 @@ class Relay:
         ledger: Ledger,
         client: KivaClient,
         payloads: Payloads,
+        sending: Sending,
         breaker: Breaker,
         *,
         clock: Callable[[], float] = time.time,
@@ -116,6 +118,7 @@ class Relay:
         self._ledger = ledger
         self._client = client
         self._payloads = payloads
+        self._sending = sending
         self._breaker = breaker
         self._clock = clock
         self._sleep = sleep
@@ -124,25 +127,26 @@ class Relay:
         """Send what may be sent; `remaining` gives the invocation's seconds. A result for each submission, in order.
 
         Raises:
-            NotSent, Misconfigured: before anything was claimed; every submission may come again.
+            NotSent, Misconfigured: before anything was claimed; every submission may come again. NotSent also says
+                that the kind is paused, or that the ledger was restored from a backup and nobody has confirmed it.
         """
         first: dict[str, Submission] = {}
         for submission in submissions:
             first.setdefault(submission.reference, submission)
         results: dict[str, Result] = {}
+        self._sending.check(kind)
         with self._client.session(remaining) as kiva, ThreadPoolExecutor(self._settings.parallel_calls) as threads:
             kiva.obtain_token(kind.scope)
             trial = self._breaker.enter(kind, remaining() + LEASE_MARGIN, lambda: kiva.answers(kind.scope))
             calls = deque(self._calls(kind, first.values()))
-            stop = _out_of_time(kiva)
-            while calls and stop is None:
+            stop: NotSent | None = None
+            while calls and (stop := stop or _out_of_time(kiva) or self._shut(kind)) is None:
                 if trial:
                     calls = deque(_with_one_in_front(calls))
                 wave = _Wave(kiva, threads, self._next_of(calls, trial=trial), remaining)
                 done, sent, stop = self._send(kind, wave, trial=trial)
                 results |= done
                 trial = trial and not sent
-                stop = stop or _out_of_time(kiva)
             if trial:
                 self._breaker.note(kind, [], trial=True)
         for submission in chain.from_iterable(call.submissions for call in calls):
@@ -154,6 +158,17 @@ class Relay:
             else _result_of(each, first[each.reference], results[each.reference])
             for number, each in enumerate(submissions)
         ]
+
+    def _shut(self, kind: Kind) -> NotSent | None:
+        """Whether somebody has paused it meanwhile. It comes between waves whose results count, so it never raises."""
+        try:
+            self._sending.check(kind, within=RECENT_SECONDS)
+        except NotSent as stop:
+            return stop
+        except Exception as error:  # noqa: BLE001 what is not claimed yet comes again
+            _log.error("whether sending is paused could not be read: %s", where(error))
+            return NotSent("nothing more is sent while it cannot be read whether sending is paused")
+        return None
 
     def _calls(self, kind: Kind, submissions: Iterable[Submission]) -> list[_Call]:
         """Pack submissions into calls. A report holds each loan once, as does the CSV that Kiva makes of it."""
@@ -228,7 +243,7 @@ class Relay:
                 together = wave.threads.map if len(some) > 1 else map
                 answers = together(lambda call: _post_all(call, contents, wave.kiva), some)
                 of_round = list(chain.from_iterable(answers))
-                stop = self._learn(kind, of_round, trial=trial) or _out_of_time(wave.kiva)
+                stop = self._learn(kind, of_round, trial=trial) or _out_of_time(wave.kiva) or self._shut(kind)
             else:
                 of_round = [(each, _not_sent(stop, call)) for call in some for each in call.submissions]
             outcomes += of_round

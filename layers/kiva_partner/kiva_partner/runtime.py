@@ -28,6 +28,7 @@ from .pa2 import Review
 from .payloads import Payloads
 from .queues import Consumer, Queues, come_again
 from .relay import Relay
+from .sending import Sending
 from .settings import Settings
 from .telemetry import Telemetry
 from .tokens import CredentialsSecret, Lease, ParameterStore, SecretsManagerStore, TokenProvider, TokenStore
@@ -146,13 +147,19 @@ def catalogues() -> Catalogues:
 @cache
 def relay() -> Relay:
     """The way through."""
-    return Relay(settings(), ledger(), client(), payloads(), breaker())
+    return Relay(settings(), ledger(), client(), payloads(), sending(), breaker())
+
+
+@cache
+def sending() -> Sending:
+    """Whether a kind may be sent, by what people said."""
+    return Sending(aws("dynamodb"), settings().ledger_table, settings().ledger_scope)
 
 
 @cache
 def breaker() -> Breaker:
-    """Whether a kind may be sent at the moment."""
-    return Breaker(aws("dynamodb"), settings().ledger_table, settings().ledger_scope)
+    """Whether Kiva's answers let a kind be sent."""
+    return Breaker(sending())
 
 
 @cache
@@ -165,7 +172,7 @@ def decisions() -> Decisions:
 def housekeeping() -> Housekeeping:
     """What nobody should have to remember."""
     return Housekeeping(
-        settings(), ledger(), client(), payloads(), decisions(), catalogues(), breaker(), aws("sqs"), telemetry()
+        settings(), ledger(), client(), payloads(), decisions(), catalogues(), sending(), aws("sqs"), telemetry()
     )
 
 
@@ -182,7 +189,7 @@ def health() -> "Health":
     """How the stack stands."""
     from .health import Health  # noqa: PLC0415 the console alone needs it
 
-    return Health(settings(), ledger(), tokens(), breaker(), runs(), time.time)
+    return Health(settings(), ledger(), tokens(), sending(), runs(), time.time)
 
 
 @cache

@@ -115,6 +115,11 @@ class Telemetry:
         if oldest_seconds is not None:
             self._add("OldestUnknownSeconds", oldest_seconds, MetricUnit.Seconds, kind)
 
+    def said(self, what: str, kinds: Iterable[Kind], by: str) -> None:
+        """What a person changed about sending, and who; the reason is in the ledger."""
+        for kind in kinds:
+            self._logger.warning(what, extra={"kind": kind.value, "by": by})
+
     def done(self, kind: Kind, reference: str, by: str) -> None:
         """What a person has done in PA2, and who."""
         self._logger.info("done", extra={"kind": kind.value, "reference": reference, "by": by})
