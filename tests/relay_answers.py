@@ -78,6 +78,10 @@ def waiting() -> dict[str, Any]:
     earlier = {"decision": "send-again", "reason": "not in PA2", "by": "arn:aws:iam::1:user/amina", "at": WHEN}
     return {
         "days": 60,
+        "sending": {
+            "restored": False,
+            "kinds": [{"kind": kind} for kind in ("loan_draft", "journal_update", "repayment")],
+        },
         "unknown": [
             call("loan_draft", 1, decisions=[earlier]),
             call("repayment", 2, 3, 4, 5, 6, 7, 8, decidable_at="2026-11-25T13:00:00+00:00"),

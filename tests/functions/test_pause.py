@@ -85,7 +85,7 @@ def test_the_answer_says_who_paused_what_when_and_why(console, pause, resume):
     status, body = pause(kind="loan_draft")
     assert status == 200
     paused = of("loan_draft", body)["paused"]
-    assert (paused["by"], paused["reason"]) == ("arn:aws:iam::123456789012:user/tests", WHY)
+    assert (paused["by"], paused["reason"]) == ("arn:aws:iam::000000000000:user/wanjiku", WHY)
     assert "paused" not in of("repayment", body)
     assert of("loan_draft", console("/waiting")[1]["sending"])["paused"] == paused
     assert of("loan_draft", console("/health")[1])["paused"] == paused

@@ -238,6 +238,7 @@ def _rows(message: Message, state: State, outcome: Outcome | None = None) -> lis
         for each in message.submissions
     ]
 
+
 PAUSES: dict[str, Any] = {
     "kind": {
         "summary": "Of one kind",

@@ -226,7 +226,7 @@ def _mark_done() -> dict[str, Any]:
 def _pause(schema: dict[str, Any]) -> dict[str, Any]:
     text = """
 From then on nothing of the kind is sent to Kiva, by a queue or by the API; without a kind nothing at all. What is under
-way ends as ever. Messages wait in their queues, whose seven days go on. Repeating changes nothing: the first one stands.
+way ends as ever. Messages wait in their queues, whose seven days go on. Repeating it changes nothing: the first stands.
 """
     return _say("Have a kind, or everything, not be sent until somebody resumes it", text, "pause", schema)
 

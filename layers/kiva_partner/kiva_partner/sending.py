@@ -235,15 +235,15 @@ class Sending:
         client = self._client()
         self._read = None
         values = {f":{name}": value for name, value in sets.items()} | dict(values or {})
+        expression = "SET " + ", ".join(f"{name} = :{name}" for name in sets)
+        only_if: dict[str, Any] = {"ConditionExpression": condition} if condition else {}
         try:
             client.update_item(
                 TableName=self._table,
                 Key=self._key,
-                UpdateExpression="SET "
-                + ", ".join(f"{name} = :{name}" for name in sets)
-                + (f" REMOVE {remove}" if remove else ""),
+                UpdateExpression=f"{expression} REMOVE {remove}" if remove else expression,
                 ExpressionAttributeValues={name: typed(value) for name, value in values.items()},
-                **({"ConditionExpression": condition} if condition else {}),
+                **only_if,
             )
         except client.exceptions.ConditionalCheckFailedException:
             return False
