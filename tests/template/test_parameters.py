@@ -248,6 +248,8 @@ def test_the_api_has_the_routes_that_are_promised():
         ("post", "/submissions/{kind}/{reference}/decision", "ConsoleFunction"),
         ("get", "/waiting", "ConsoleFunction"),
         ("post", "/waiting/{kind}/{reference}/done", "ConsoleFunction"),
+        ("post", "/pause", "ConsoleFunction"),
+        ("post", "/resume", "ConsoleFunction"),
         ("get", "/check", "ConsoleFunction"),
         ("get", "/health", "ConsoleFunction"),
         ("get", "/loans", "ConsoleFunction"),
