@@ -4,6 +4,7 @@ import getpass
 import json
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -35,6 +36,7 @@ from cli.stacks import NoSuchStack, project, stack_of, stages
 from cli.submit import FORBIDDEN, doubts, follow, rules_of, send, unused, upload
 from cli.templates import given, parameters_of
 from cli.templates import read as read_template
+from cli.verify import Verification
 from kiva_partner.client import CONFIG_NAMES
 from kiva_partner.decisions import Choice
 from kiva_partner.errors import where
@@ -430,6 +432,39 @@ def health(stage: Stage = "local", as_json: AsJson = False) -> None:
     if not look.is_answered:
         raise typer.Exit(UNREACHABLE)
     raise typer.Exit(PROBLEM if any(each.verdict in ("look", "bad") for each in lines) else FINE)
+
+
+@app.command()
+def verify(
+    *,
+    draft: Annotated[
+        bool, typer.Option("--draft", help="Submit one draft that says it is a test; not to production.")
+    ] = False,
+    yes: Yes = False,
+    stage: Stage = "local",
+    as_json: AsJson = False,
+) -> None:
+    """Try a deployed stack from end to end, as after its deployment; exit code 1 when something is not as it should be.
+
+    Sends an invalid message of each kind and finds it among the dead letters, calls every route, renews the token, runs
+    housekeeping, hears an outcome's event, asks for the digest, looks at alarms, logs and write units, and asks for
+    what must be refused. Kiva gets nothing of it, but with --draft one marked draft. What was made is removed.
+    """
+    stack = stack_of(stage)
+    if draft and stack.output("KivaEnvironment") == "production":
+        raise WrongUse("A draft that is none is for Kiva's test environment; leave out --draft.")
+    if not yes:
+        confirm(stack, "Four rows are written into the ledger and removed again; the coordinator may get a digest.")
+    marks = {True: "[green]✓[/]", False: "[red]✗[/]", None: "-"}
+    steps = []
+    for step in Verification(stack).steps(draft=draft):
+        steps.append(step)
+        if not as_json:
+            show.screen().print(f"{marks[step.ok]} {show.cell(step.name)}: {show.cell(step.detail)}")
+    counts = Counter(step.ok for step in steps)
+    told = f"{counts[True]} as they should be, {counts[False]} not, {counts[None]} that cannot be tried here"
+    show.answer({"steps": list(map(asdict, steps))}, told, as_json=as_json)
+    raise typer.Exit(PROBLEM if counts[False] else FINE)
 
 
 # --- decide and mend --------------------------------------------------------------------------------------------------
