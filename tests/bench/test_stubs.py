@@ -11,9 +11,10 @@ import requests
 from aws_lambda_powertools.utilities.idempotency import DynamoDBPersistenceLayer, IdempotencyConfig, idempotent_function
 
 from bench import stubs
+from cli import verify
 from deployment import TABLE
 from fakes import AUDIENCE
-from kiva_partner.ledger import ClaimResult, Ledger
+from kiva_partner.ledger import ClaimResult, Ledger, Outcome, State
 from kiva_partner.messages import Kind, Submission
 from sockets import certificate
 
@@ -261,3 +262,16 @@ def test_a_stub_ends_with_the_block_that_it_was_started_in():
         stub.reset()
     with pytest.raises(ValueError, match="closed"):
         stub.counts()
+
+
+def test_the_ledgers_trial_of_relay_verify_takes_what_it_expects(aws, dynamodb):
+    rows = verify.trial("relay-verify")
+    ledger = Ledger(lambda: dynamodb, TABLE, "stage#9001")
+    aws.reset()
+    claims = ledger.claim(rows, "me", 10**10, {row.reference: "call" for row in rows})
+    assert {claim for claim, _ in claims.values()} == {ClaimResult.CLAIMED}
+    ledger.settle(
+        [(row, Outcome(State.REJECTED, "made by relay-verify, and never sent", call_id="call")) for row in rows], "me"
+    )
+    counts = counted(aws)
+    assert (counts["wru"] + counts["index_wru"]) / len(rows) == verify.UNITS
