@@ -397,11 +397,8 @@ def missing(
 def check(stage: Stage = "local", as_json: AsJson = False) -> None:
     """See that the stack, its API, its credentials and Kiva work together; exit code 1 when something does not."""
     checks = list(checks_of(stack_of, stage))
-    marks = {True: "[green]✓[/]", False: "[red]✗[/]"}
-    shown = [
-        f"{marks[each['ok']]} {show.cell(each['name'])}: {show.cell(each['detail'])}"
-        + (f"\n  → {show.cell(each['mend'])}" if not each["ok"] and each.get("mend") else "")
-        for each in checks
+    shown: list[Any] = [
+        show.Line(it["name"], "ok" if it["ok"] else "bad", it["detail"], it.get("mend", "")) for it in checks
     ]
     if waiting := _needs_a_look(stage, checks):
         shown.append(f"Right now there is something to look at ({waiting}): relay health --stage {stage}")
@@ -422,13 +419,7 @@ def health(stage: Stage = "local", as_json: AsJson = False) -> None:
     """Show how the stack stands right now, and the next command where something needs you; exit code 1 if so."""
     look = Health(stack_of(stage), stage, datetime.now(UTC))
     lines = list(look.lines())
-    marks = {"ok": "[green]✓[/]", "look": "[yellow]![/]", "bad": "[red]✗[/]", "unseen": "?"}
-    shown = [
-        f"{marks[each.verdict]} {show.cell(each.name)}: {show.cell(each.detail)}"
-        + (f"\n  → {show.cell(each.next)}" if each.next else "")
-        for each in lines
-    ]
-    show.answer({"lines": [asdict(each) for each in lines]}, *shown, as_json=as_json)
+    show.answer({"lines": [asdict(each) for each in lines]}, *lines, as_json=as_json)
     if not look.is_answered:
         raise typer.Exit(UNREACHABLE)
     raise typer.Exit(PROBLEM if any(each.verdict in ("look", "bad") for each in lines) else FINE)
@@ -455,16 +446,15 @@ def verify(
         raise WrongUse("A draft that is none is for Kiva's test environment; leave out --draft.")
     if not yes:
         confirm(stack, "Four rows are written into the ledger and removed again; the coordinator may get a digest.")
-    marks = {True: "[green]✓[/]", False: "[red]✗[/]", None: "-"}
-    steps = []
-    for step in Verification(stack).steps(draft=draft):
-        steps.append(step)
+    lines = []
+    for line in Verification(stack).lines(draft=draft):
+        lines.append(line)
         if not as_json:
-            show.screen().print(f"{marks[step.ok]} {show.cell(step.name)}: {show.cell(step.detail)}")
-    counts = Counter(step.ok for step in steps)
-    told = f"{counts[True]} as they should be, {counts[False]} not, {counts[None]} that cannot be tried here"
-    show.answer({"steps": list(map(asdict, steps))}, told, as_json=as_json)
-    raise typer.Exit(PROBLEM if counts[False] else FINE)
+            show.screen().print(line)
+    counts = Counter(line.verdict for line in lines)
+    told = f"{counts['ok']} as they should be, {counts['bad']} not, {counts['unseen']} that cannot be tried here"
+    show.answer({"lines": list(map(asdict, lines))}, told, as_json=as_json)
+    raise typer.Exit(PROBLEM if counts["bad"] else FINE)
 
 
 # --- decide and mend --------------------------------------------------------------------------------------------------

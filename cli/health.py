@@ -6,15 +6,14 @@ look at is said, and fails nothing.
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import batched
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cli.relay_api import NoAnswer, Refused
-from cli.show import NOUNS, moment, span
+from cli.show import NOUNS, Line, moment, span
 from cli.stacks import DEAD_LETTERS, KINDS, NoSuchStack, StackOfStage
 
 HOUSEKEEPING_LATE: Final = timedelta(minutes=15)
@@ -27,18 +26,6 @@ TOKEN_ENDS_SOON: Final = timedelta(minutes=45)
 
 NOT_CONFIGURED: Final = "not configured yet"
 """How the reason begins on a fresh stack, which waits for its credentials: nothing is wrong with it."""
-
-Verdict = Literal["ok", "look", "bad", "unseen"]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One thing that was looked at. `next` is a command or a place in the runbook; empty where nothing is to do."""
-
-    name: str
-    verdict: Verdict
-    detail: str
-    next: str = ""
 
 
 class Health:

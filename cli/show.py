@@ -6,8 +6,9 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from rich import box
 from rich.console import Console, RenderableType
@@ -76,6 +77,22 @@ def progress(*, as_json: bool) -> Progress:
     console = screen(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     return Progress(*columns, console=console, transient=True, disable=as_json or not console.is_terminal)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that was looked at. `next` is a command or a place in the runbook; empty where nothing is to do."""
+
+    name: str
+    verdict: Literal["ok", "look", "bad", "unseen"]
+    detail: str
+    next: str = ""
+
+    def __rich__(self) -> str:
+        """With its mark, for Rich to print."""
+        mark = {"ok": "[green]✓[/]", "look": "[yellow]![/]", "bad": "[red]✗[/]", "unseen": "?"}[self.verdict]
+        shown = f"{mark} {cell(self.name)}: {cell(self.detail)}"
+        return f"{shown}\n  → {cell(self.next)}" if self.next else shown
 
 
 def harmless(text: object) -> str:

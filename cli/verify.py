@@ -19,6 +19,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cli.relay_api import NoAnswer, Refused
+from cli.show import Line
 from cli.stacks import KINDS, StackOfStage
 from kiva_partner.errors import where
 from kiva_partner.ledger import Ledger, Outcome, State
@@ -67,15 +68,6 @@ NOT_EMBEDDED: Final = {
 """What cannot be seen in the stack on this machine, and why."""
 
 
-@dataclass(frozen=True)
-class Step:
-    """One thing that was tried: `ok` is None where it could not be, and `detail` says what came of it."""
-
-    name: str
-    ok: bool | None
-    detail: str
-
-
 class Unexpected(Exception):
     """It came otherwise; the message says what came."""
 
@@ -91,7 +83,7 @@ class Verification:
     id: str = field(default_factory=lambda: f"{MARK}-{uuid.uuid4().hex[:12]}")
     made: ExitStack = field(default_factory=ExitStack)
 
-    def steps(self, *, draft: bool) -> Iterator[Step]:
+    def lines(self, *, draft: bool) -> Iterator[Line]:
         """Try everything, one after the other; what fails does not keep the rest from being tried."""
         tried: list[tuple[str, Callable[[], str]]] = [(f"{it[0]} {it[1]}", self._route(it)) for it in ROUTES]
         tried += [
@@ -112,22 +104,22 @@ class Verification:
             tried.append(("loan draft", self._draft))
         with self.made:
             for name, do in tried:
-                yield self._step(name, do)
+                yield self._line(name, do)
 
-    def _step(self, name: str, do: Callable[[], str]) -> Step:
+    def _line(self, name: str, do: Callable[[], str]) -> Line:
         try:
-            return Step(name, True, do())  # noqa: FBT003 it went well
+            return Line(name, "ok", do())
         except (Unexpected, Refused, NoAnswer) as error:
             detail = str(error)
         except ClientError as error:  # by its code: a text may repeat what it is about
             detail = f"AWS says {error.response['Error']['Code']} to {error.operation_name}"
         except BotoCoreError as error:
             detail = f"{type(error).__name__} on the way to AWS"
-        except Exception as error:  # noqa: BLE001 the other steps are tried all the same
+        except Exception as error:  # noqa: BLE001 the others are tried all the same
             detail = f"unexpected {where(error)}"
         if self.stack.endpoint and name in NOT_EMBEDDED:
-            return Step(name, None, NOT_EMBEDDED[name])
-        return Step(name, False, detail)  # noqa: FBT003 it did not
+            return Line(name, "unseen", NOT_EMBEDDED[name])
+        return Line(name, "bad", detail)
 
     # --- the API
 

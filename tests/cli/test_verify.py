@@ -55,15 +55,15 @@ def test_what_is_called_changes_nothing():
 
 
 def test_where_nothing_answers_nothing_is_as_it_should_be():
-    steps = list(Verification(Broken(), seconds=0, sleep=lambda _: None).steps(draft=True))
-    assert {step.ok for step in steps} == {False}
+    steps = list(Verification(Broken(), seconds=0, sleep=lambda _: None).lines(draft=True))
+    assert {step.verdict for step in steps} == {"bad"}
     assert {step.name for step in steps} > {"outcome event", "units", "digest", "alarms", "logs", "loan draft"}
     assert TEXT not in repr(steps)
 
 
 def test_what_the_embedded_aws_has_not_is_named_and_not_passed_over():
-    steps = {it.name: it for it in Verification(Broken(endpoint="http://127.0.0.1:1"), seconds=0).steps(draft=False)}
-    not_tried = {name: it.detail for name, it in steps.items() if it.ok is None}
+    steps = {it.name: it for it in Verification(Broken(endpoint="http://127.0.0.1:1"), seconds=0).lines(draft=False)}
+    not_tried = {name: it.detail for name, it in steps.items() if it.verdict == "unseen"}
     assert not_tried == NOT_EMBEDDED
 
 
@@ -71,14 +71,14 @@ def test_a_step_that_comes_otherwise_says_how():
     stack = Broken()
     verification = Verification(stack, seconds=0)
     route = verification._route(("GET", "/waiting"))
-    assert verification._step("GET /waiting", route).detail == "Not now"
+    assert verification._line("GET /waiting", route).detail == "Not now"
 
     class Careless(Broken):
         api = SimpleNamespace(url="", post=lambda *_, **__: Reply(202, {}))
 
     verification = Verification(Careless(), seconds=0)
-    step = verification._step("POST /repayments", verification._route(("POST", "/repayments")))
-    assert (step.ok, step.detail) == (False, "HTTP 202 and not 400")
+    step = verification._line("POST /repayments", verification._route(("POST", "/repayments")))
+    assert (step.verdict, step.detail) == ("bad", "HTTP 202 and not 400")
 
 
 @pytest.fixture
@@ -97,14 +97,14 @@ def test_a_draft_that_is_none_never_goes_to_production(relay):
 
 
 def test_production_is_tried_after_more_than_a_keystroke(relay, monkeypatch):
-    monkeypatch.setattr(Verification, "steps", lambda *_, **__: pytest.fail("tried"))
+    monkeypatch.setattr(Verification, "lines", lambda *_, **__: pytest.fail("tried"))
     ran = relay(Broken("production"))
     assert (ran.exit_code, "Type production" in ran.output) == (130, True)
 
 
 def test_the_command_tells_what_is_not_as_it_should_be_and_exits_with_1(relay, monkeypatch):
-    steps = Verification.steps
-    monkeypatch.setattr(Verification, "steps", lambda self, **it: steps(Verification(self.stack, seconds=0), **it))
+    steps = Verification.lines
+    monkeypatch.setattr(Verification, "lines", lambda self, **it: steps(Verification(self.stack, seconds=0), **it))
     ran = relay(Broken(), "--yes", "--json")
-    told = json.loads(ran.stdout)["steps"]
-    assert (ran.exit_code, {it["ok"] for it in told}) == (1, {False})
+    told = json.loads(ran.stdout)["lines"]
+    assert (ran.exit_code, {it["verdict"] for it in told}) == (1, {"bad"})

@@ -1,4 +1,4 @@
-"""`relay verify` on the stack of this machine: what it finds where all is well, what it leaves, that it sees a fault."""
+"""`relay verify` on the stack of this machine: what it finds and leaves where all is well, and that it sees a fault."""
 
 import json
 
@@ -30,16 +30,16 @@ def left(world):
     return {
         "queues": sorted(world.stack.client("sqs").list_queues().get("QueueUrls", [])),
         "rules": sorted(rule["Name"] for rule in rules),
-        "rows": [row["pk"]["S"] for row in rows if "relay-verify" in row["pk"]["S"]],
+        "rows": [row["pk"]["S"] for row in rows if "#repayment#relay-verify" in row["pk"]["S"]],
     }
 
 
 def test_a_stack_that_is_well_is_found_so_and_left_as_it_was(world, stack, others_letter):
     before = left(world)
     verification = Verification(stack)
-    steps = {step.name: step for step in verification.steps(draft=True)}
-    assert {name: step.detail for name, step in steps.items() if step.ok is False} == {}
-    assert {name: step.detail for name, step in steps.items() if step.ok is None} == NOT_EMBEDDED
+    steps = {step.name: step for step in verification.lines(draft=True)}
+    assert {name: step.detail for name, step in steps.items() if step.verdict == "bad"} == {}
+    assert {name: step.detail for name, step in steps.items() if step.verdict == "unseen"} == NOT_EMBEDDED
     assert left(world) == {**before, "rows": []}
     assert others_letter in world.dead_letters("repayment")
     (draft,) = world.at_kiva("loan_draft", verification.id)
@@ -53,7 +53,7 @@ def test_a_queue_that_nobody_works_on_is_seen(world, stack):
     try:
         verification = Verification(stack, seconds=3)
         with verification.made:
-            step = verification._step("invalid", verification._invalid("repayment"))
+            step = verification._line("invalid", verification._invalid("repayment"))
     finally:
         client.update_event_source_mapping(UUID=mapping, Enabled=True)
-    assert (step.ok, step.detail) == (False, "it is no dead letter after 3 s")
+    assert (step.verdict, step.detail) == ("bad", "it is no dead letter after 3 s")
