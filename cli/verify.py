@@ -53,6 +53,8 @@ ROUTES: Final[Mapping[tuple[str, str], Request]] = {
     ("GET", "/submissions/{kind}/{reference}"): ("GET", _NOBODYS, {}, b"", 404),
     ("POST", "/submissions/{kind}/{reference}/decision"): ("POST", f"{_NOBODYS}/decision", {}, _DECISION, 404),
     ("POST", "/waiting/{kind}/{reference}/done"): ("POST", f"/waiting/no-kind/{MARK}/done", {}, b"", 400),
+    ("POST", "/pause"): ("POST", "/pause", {}, _EMPTY, 400),
+    ("POST", "/resume"): ("POST", "/resume", {}, _EMPTY, 400),
     ("POST", "/loan-drafts"): ("POST", "/loan-drafts", {}, _EMPTY, 400),
     ("POST", "/journal-updates"): ("POST", "/journal-updates", {}, _EMPTY, 400),
     ("POST", "/repayments"): ("POST", "/repayments", {}, _EMPTY, 400),
