@@ -44,10 +44,10 @@ class Function:
         self.context = context
         self.message = MESSAGES[kind]
 
-    def batch(self, *bodies, attributes=None, delivery=1):
+    def batch(self, *bodies, attributes=None, delivery=1, age=0):
         """Deliver messages m0, m1, …; gives the ids of those that are to come again."""
         texts = [body if isinstance(body, str) else json.dumps(body) for body in bodies]
-        response = self.handler(batch(*texts, attributes=attributes, delivery=delivery), self.context)
+        response = self.handler(batch(*texts, attributes=attributes, delivery=delivery, age=age), self.context)
         return [failure["itemIdentifier"] for failure in response["batchItemFailures"]]
 
     def post(self, body, **headers):

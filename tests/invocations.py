@@ -1,13 +1,18 @@
 """What Lambda hands to a function: a batch of SQS, and a request of API Gateway."""
 
 import re
+import time
 from functools import cache
 
 from template.cloudformation import of_type, read
 
 
-def batch(*bodies, attributes=None, delivery=1):
-    """Messages m0, m1, …, each in its first or a later delivery; `attributes` are those that SQS shows of each."""
+def batch(*bodies, attributes=None, delivery=1, age=0):
+    """Messages m0, m1, …, each in its first or a later delivery, sent `age` seconds ago.
+
+    `attributes` are those that SQS shows of each.
+    """
+    sent_at = str(int((time.time() - age) * 1000))
     shown = {
         name: {"stringValue": each["StringValue"], "dataType": each["DataType"]}
         for name, each in (attributes or {}).items()
@@ -19,7 +24,7 @@ def batch(*bodies, attributes=None, delivery=1):
                 "receiptHandle": f"handle-{number}",
                 "body": body,
                 "eventSource": "aws:sqs",
-                "attributes": {"ApproximateReceiveCount": str(delivery)},
+                "attributes": {"ApproximateReceiveCount": str(delivery), "SentTimestamp": sent_at},
                 "messageAttributes": shown,
             }
             for number, body in enumerate(bodies)

@@ -1,10 +1,14 @@
 import json
+import re
 
 import boto3
 import pytest
 import requests
 
+from fakes import TOKEN_URL
+from faults.bookkeeping_kiva import no_connection
 from handlers import Function
+from invocations import batch
 from kiva_partner import runtime
 from kiva_partner.ledger import State
 from kiva_partner.messages import MAX_MESSAGE_BYTES, Kind
@@ -159,3 +163,61 @@ def test_nothing_personal_and_no_secret_is_logged_or_kept(function, deployed, ta
     everything = (out + err + caplog.text + rows + attributes).lower()
     assert all(line in everything for line in ('"reference":"', "fetched a kiva token", "dead-letter queue"))
     assert "canary" not in everything
+
+
+TOOK_NOTHING = '"KivaUnavailable":[1.0]'
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [[(429, {})], [no_connection()], [(429, {}), no_connection()]],
+    ids=["come later", "no connection", "both"],
+)
+def test_an_invocation_of_which_kiva_took_nothing_is_counted(function, deployed, capsys, answers):
+    deployed.answers = list(answers)
+    loans = ("L-1", "L-2")[: len(answers)]
+    assert function.batch(*map(function.message, loans))
+    assert capsys.readouterr().out.count(TOOK_NOTHING) == 1
+
+
+@pytest.mark.parametrize("status", [None, 503])
+def test_so_is_one_that_got_no_token(function, deployed, capsys, status):
+    answer = {"status": status} if status else {"body": no_connection()}
+    deployed.mock.replace("POST", TOKEN_URL, **answer)
+    assert function.batch(function.message("L-1")) == ["m0"]
+    assert function.batch(function.message("L-1")) == ["m0"]
+    assert capsys.readouterr().out.count(TOOK_NOTHING) == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [(200, {}), (400, {}), (500, {}), requests.ReadTimeout("slow"), (307, {})],
+    ids=["a yes that cannot be read", "a refusal", "an error", "no answer", "moved"],
+)
+def test_what_may_have_reached_kiva_or_is_our_own_fault_is_not_counted_as_such(function, deployed, capsys, answer):
+    deployed.answers = [answer]
+    function.batch(function.message("L-1"))
+    assert "KivaUnavailable" not in capsys.readouterr().out
+
+
+def test_an_open_circuit_is_not_counted_as_such(drafts, deployed, capsys):
+    deployed.answers = [(500, {})] * 3
+    drafts.batch(*(drafts.message(f"L-{number}") for number in range(3)))
+    assert drafts.batch(drafts.message("L-9")) == ["m0"]
+    assert "KivaUnavailable" not in capsys.readouterr().out
+
+
+def test_the_age_of_the_oldest_message_is_told_whether_it_comes_again_or_not(function, deployed, capsys):
+    deployed.answers = [(429, {})]
+    assert function.batch(function.message("L-1"), age=4000, delivery=5) == ["m0"]
+    assert function.batch(function.message("L-1"), age=7600, delivery=6) == []
+    function.batch(function.message("L-1"), age=100)
+    told = re.findall(r'"OldestMessageSeconds":\[(\d+)', capsys.readouterr().out)
+    assert [int(seconds) // 100 for seconds in told] == [40, 76]
+
+
+def test_a_record_that_does_not_say_when_it_was_sent_is_submitted_all_the_same(function, deployed):
+    event = batch(json.dumps(function.message("L-1")))
+    del event["Records"][0]["attributes"]["SentTimestamp"]
+    assert function.handler(event, function.context) == {"batchItemFailures": []}
+    assert len(deployed.sent) == 1

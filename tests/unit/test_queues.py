@@ -42,16 +42,16 @@ def test_each_delivery_doubles_the_most_that_a_message_waits_up_to_an_hour(waits
     assert waits(1, 2, 3, 4, 5, 6, 7, 8, 9, 1000) == [30, 60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
 
 
-def test_it_waits_a_part_of_that_by_chance_and_never_not_at_all(waits, sqs):
-    assert waits(1, 8, share=0.5) == [15, 1800]
+def test_it_waits_half_of_that_at_least_and_the_rest_by_chance(waits, sqs):
+    assert waits(1, 8, share=0.5) == [22, 2700]
     sqs.calls.clear()
-    assert waits(1, 8, share=0) == [1, 1]
+    assert waits(1, 8, share=0) == [15, 1800]
 
 
 def test_what_kiva_asks_for_is_the_least_and_an_hour_the_most(waits, sqs):
-    assert waits(1, share=0.5, at_least=120) == [135]
+    assert waits(1, share=0.5, at_least=120) == [142]
     sqs.calls.clear()
-    assert waits(1, share=0, at_least=120) == [120]
+    assert waits(1, share=0, at_least=120) == [135]
     sqs.calls.clear()
     assert waits(8, share=1, at_least=3000) == [LONGEST_WAIT]
 

@@ -107,6 +107,51 @@ def test_a_misconfiguration_is_the_stacks_and_of_no_kind(telemetry, capsys):
     assert written(capsys) == {OF_REPAYMENTS: {"SubmissionAgain": [1.0]}, (): {"Misconfigured": [1.0, 1.0]}}
 
 
+UNAVAILABLE = Outcome(State.RETRY, "could not connect to Kiva", unavailable=True)
+
+
+@pytest.mark.parametrize(
+    ("others", "counted"),
+    [
+        ([], True),
+        ([Outcome(State.RETRY, "no time left")], True),
+        ([Outcome(State.UNKNOWN)], True),
+        ([ACCEPTED], False),
+        ([Outcome(State.REJECTED)], False),
+    ],
+    ids=["nothing else", "more that was not sent", "a doubt", "one accepted", "one refused"],
+)
+def test_an_invocation_of_which_kiva_took_nothing_is_counted_once(telemetry, capsys, others, counted):
+    outcomes = [UNAVAILABLE, UNAVAILABLE, *others]
+    each = results(len(outcomes))
+    with telemetry.invocation(Context()):
+        telemetry.submissions(
+            Kind.REPAYMENT,
+            [
+                Result(result.submission, Verdict.AGAIN, outcome.state, outcome, new=True)
+                for result, outcome in zip(each, outcomes, strict=True)
+            ],
+        )
+    assert written(capsys).get(()) == ({"KivaUnavailable": [1.0]} if counted else None)
+
+
+def test_what_was_not_sent_for_another_reason_is_not_kivas_unavailability(telemetry, capsys):
+    (result,) = results(1)
+    later = Outcome(State.RETRY, "no time left")
+    with telemetry.invocation(Context()):
+        telemetry.submissions(Kind.REPAYMENT, [Result(result.submission, Verdict.AGAIN, State.RETRY, later, new=True)])
+    assert () not in written(capsys)
+
+
+def test_the_age_of_messages_is_told_when_it_is_worth_it(telemetry, capsys):
+    with telemetry.invocation(Context()):
+        telemetry.received(300)
+    assert lines(capsys) == []
+    with telemetry.invocation(Context()):
+        telemetry.received(300.5)
+    assert written(capsys) == {(): {"OldestMessageSeconds": [300.5]}}
+
+
 def test_claims_that_ran_out_and_decisions_are_counted_of_their_kind(telemetry, capsys):
     now = "2026-11-25T10:00:00+00:00"
     rows = [Row(kind, "R", "L", State.UNKNOWN, "f", now, now) for kind in (Kind.LOAN_DRAFT, Kind.REPAYMENT)]

@@ -32,7 +32,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 from urllib3.response import HTTPResponse
 
-from .errors import Misconfigured, NotSent, OutcomeUnknown, Rejected
+from .errors import KivaUnavailable, Misconfigured, NotSent, OutcomeUnknown, Rejected
 from .findings import MAX_WORDING, Findings, read_findings, wording
 from .messages import Kind, proves_nothing
 from .settings import Settings
@@ -286,7 +286,7 @@ class KivaSession:
         except requests.RequestException as error:
             if _never_connected(error):
                 cause = _cause(error)
-                raise NotSent(f"could not connect to Kiva: {cause}", cause=cause) from None
+                raise KivaUnavailable(f"could not connect to Kiva: {cause}", cause=cause) from None
             raise OutcomeUnknown(f"Kiva gave no answer: {type(error).__name__}") from None
 
     def _meaning(self, response: requests.Response, scope: str) -> list[dict[str, Any]]:
@@ -294,7 +294,7 @@ class KivaSession:
 
         Raises:
             Rejected: a 4xx about the content, or any other while Kiva can be read; nothing was created.
-            NotSent: 425 and 429; nothing was processed.
+            KivaUnavailable: 425 and 429; nothing was processed.
             Misconfigured: 307 and 308, the endpoint has moved; another 4xx while Kiva cannot be read either, so that
                 it may come from somebody else; nothing was processed.
             OutcomeUnknown: every other status, and a 2xx that cannot be read or says no success.
@@ -304,7 +304,7 @@ class KivaSession:
             return _success(response)
         if status in (TOO_EARLY, TOO_MANY_REQUESTS):
             seconds = _retry_after(response.headers.get("Retry-After", ""), self._now())
-            raise NotSent(f"Kiva asks to come later: HTTP {status}", status=status, retry_after=seconds)
+            raise KivaUnavailable(f"Kiva asks to come later: HTTP {status}", status=status, retry_after=seconds)
         if status in (307, 308):
             raise Misconfigured(f"Kiva's endpoint has moved: HTTP {status}; check KIVA_API_BASE_URL")
         said = _wording_of(response)
@@ -366,7 +366,7 @@ def post_form(
 ) -> tuple[int, bytes]:
     """The token request: status and body, in so many seconds at most: a quarter each to connect and to send.
 
-    Raises NotSent when there is no answer; asking again is harmless.
+    Raises KivaUnavailable when there is no answer; asking again is harmless.
     """
     timeout = (min(settings.connect_timeout, seconds / 4), min(settings.read_timeout, seconds / 2))
     with _open_http(settings, tls()) as http:
@@ -376,9 +376,9 @@ def post_form(
         except requests.RequestException as error:
             cause = _cause(error) if _never_connected(error) else ""
             what = cause or type(error).__name__
-            raise NotSent(f"Kiva's token service does not answer: {what}", cause=cause) from None
+            raise KivaUnavailable(f"Kiva's token service does not answer: {what}", cause=cause) from None
         except OutcomeUnknown as error:
-            raise NotSent(f"Kiva's token service does not answer well: {error}") from None
+            raise KivaUnavailable(f"Kiva's token service does not answer well: {error}") from None
 
 
 @contextmanager

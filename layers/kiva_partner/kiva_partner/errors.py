@@ -59,6 +59,10 @@ class NotSent(SubmissionError):
         self.cause = cause
 
 
+class KivaUnavailable(NotSent):
+    """Kiva or its token service takes nothing: no connection, or an answer that says so. An alarm watches for these."""
+
+
 class OutcomeUnknown(SubmissionError):
     """It was sent, and no trustworthy answer came back: record it. A person looks before anything is sent again.
 
@@ -86,8 +90,10 @@ class Misconfigured(SubmissionError):
 class NotConfigured(Misconfigured):
     """A fresh stack, for which nobody has stored Kiva's credentials yet. It waits, and no alarm is raised."""
 
-    def __init__(self) -> None:
-        super().__init__("not configured yet: store Kiva's credentials (relay credentials --stage …)")
+    def __init__(
+        self, text: str = "not configured yet: store Kiva's credentials (relay credentials --stage …)"
+    ) -> None:
+        super().__init__(text)
 
 
 class WrongTrigger(SubmissionError):

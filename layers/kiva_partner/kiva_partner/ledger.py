@@ -90,7 +90,8 @@ _CLAIMABLE = (*WAITING, State.STUCK)
 class Outcome(Struct, frozen=True):
     """What an attempt came to. Holds no borrower's data: Kiva's references and masked texts only.
 
-    `retry_after` (seconds) and `misconfigured` are for whoever handles the attempt; they are not written down.
+    `retry_after` (seconds), `misconfigured` and `unavailable` (Kiva takes nothing) are for whoever handles the attempt;
+    they are not written down.
     """
 
     state: State
@@ -101,6 +102,7 @@ class Outcome(Struct, frozen=True):
     call_id: str = ""
     retry_after: float | None = None
     misconfigured: bool = False
+    unavailable: bool = False
 
     def proofs(self, kind: Kind) -> list[str]:
         """Kiva's ids that prove it, each as a name that no other thing at Kiva has."""

@@ -9,6 +9,7 @@ delete the whole batch. Source: AWS Lambda Developer Guide, "Handling errors for
 import json
 import logging
 import random
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import batched, islice
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from .client import Remaining
-from .errors import InvalidMessage, Misconfigured, NotSent, Violation, where
+from .errors import InvalidMessage, KivaUnavailable, Misconfigured, NotSent, Violation, where
 from .ledger import Ledger, Row
 from .messages import FROM_API, MAX_MESSAGE_BYTES, Kind, Message, Submission, parse
 from .pa2 import Review, refusals
@@ -83,8 +84,10 @@ class Queues:
     def put_off(self, waits: Iterable[tuple[Record, float]]) -> None:
         """Let messages that come again wait: at least the seconds given, and longer with every delivery.
 
-        On top of the seconds comes a time by chance ("full jitter"), so that what failed together does not come back
-        together. Where SQS does not take it, a message waits for the visibility timeout of its queue.
+        On top of the seconds comes a time by chance, half of the longest at least ("equal jitter"): what failed
+        together does not come back together, and one message that Kiva does not take is delivered often enough for an
+        alarm (tests/template/rules.py). Where SQS does not take it, a message waits for the visibility timeout of its
+        queue.
         Source: AWS Architecture Blog, "Exponential Backoff And Jitter".
         """
         for some in batched(waits, 10):
@@ -102,7 +105,7 @@ class Queues:
 
     def _wait(self, deliveries: int, at_least: float) -> int:
         longest = min(FIRST_WAIT * 2 ** min(deliveries - 1, 20), LONGEST_WAIT)
-        return max(1, int(min(at_least + self._jitter(0, longest), LONGEST_WAIT)))
+        return max(1, int(min(at_least + self._jitter(longest / 2, longest), LONGEST_WAIT)))
 
 
 class Consumer(Struct, frozen=True):
@@ -116,8 +119,9 @@ class Consumer(Struct, frozen=True):
     review: Review
     queues: Queues
     telemetry: Telemetry
+    clock: Callable[[], float] = time.time
 
-    def consume(self, records: Iterable[Record], remaining: Remaining) -> "PartialItemFailureResponse":
+    def consume(self, records: Sequence[Record], remaining: Remaining) -> "PartialItemFailureResponse":
         """Submit every message of the batch; report those that should be delivered again."""
         waits: list[tuple[Record, float]] = []
         messages: list[tuple[Record, Message]] = []
@@ -144,6 +148,7 @@ class Consumer(Struct, frozen=True):
             elif unsettled:
                 waits += self._lay_aside(record, _reason(unsettled), left)
         self._put_off(waits)
+        self._tell_age(records)
         return come_again(record["messageId"] for record, _ in waits)
 
     def _read(self, body: str) -> Message | None:
@@ -192,6 +197,7 @@ class Consumer(Struct, frozen=True):
             results = self.relay.submit(self.kind, submissions, remaining)
         except (NotSent, Misconfigured) as error:
             self.telemetry.refused("nothing could be submitted, all messages come again", error)
+            self.telemetry.count("KivaUnavailable", int(isinstance(error, KivaUnavailable)))
             retry_after, reason = getattr(error, "retry_after", None) or 0, str(error)
         except Exception as error:  # noqa: BLE001 whatever was claimed is protected by its claim
             self.telemetry.unexpected("nothing could be submitted, all messages come again", error)
@@ -200,6 +206,14 @@ class Consumer(Struct, frozen=True):
             self.telemetry.submissions(self.kind, results)
             return results
         return [Result(each, Verdict.AGAIN, reason=reason, retry_after=retry_after) for each in submissions]
+
+    def _tell_age(self, records: Sequence[Record]) -> None:
+        """SQS's own metric leaves out what was received three times, and so whatever waits in an outage.
+
+        Source: Amazon SQS Developer Guide, "Available CloudWatch metrics", `ApproximateAgeOfOldestMessage`.
+        """
+        if sent_at := [int(at) for record in records if (at := record["attributes"].get("SentTimestamp"))]:
+            self.telemetry.received(self.clock() - min(sent_at) / 1000)
 
     def _put_off(self, waits: list[tuple[Record, float]]) -> None:
         try:

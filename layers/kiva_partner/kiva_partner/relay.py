@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from .breaker import FIRST_PAUSE, Breaker
 from .client import CONTENT_STATUSES, RECORD_SECONDS, KivaClient, KivaSession, Remaining, Taken
-from .errors import InvalidMessage, Misconfigured, NotSent, OutcomeUnknown, Rejected, Violation, where
+from .errors import InvalidMessage, KivaUnavailable, Misconfigured, NotSent, OutcomeUnknown, Rejected, Violation, where
 from .findings import Finding, Weight
 from .ledger import ClaimResult, Ledger, Outcome, Row, State
 from .masking import masked
@@ -534,8 +534,14 @@ def _outcome_of(error: Exception, call: _Call) -> Outcome:
             reason = _with_words(error, call)
             return Outcome(State.REJECTED, reason, http_status=error.status, call_id=call.id)
         case NotSent():
-            seconds = error.retry_after
-            return Outcome(State.RETRY, str(error), http_status=error.status, call_id=call.id, retry_after=seconds)
+            return Outcome(
+                State.RETRY,
+                str(error),
+                http_status=error.status,
+                call_id=call.id,
+                retry_after=error.retry_after,
+                unavailable=isinstance(error, KivaUnavailable),
+            )
         case Misconfigured():
             _log.error("Kiva cannot be used as this is configured: %s", error)
             return Outcome(State.RETRY, str(error), call_id=call.id, misconfigured=True)

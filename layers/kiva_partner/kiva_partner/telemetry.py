@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 
+WORTH_TELLING_SECONDS = 300
+"""Of a message's age. Younger ones are the usual, and a metric that is never written costs nothing."""
+
+
 class Telemetry:
     """Powertools' Logger and Metrics, with our fields. One for the life of an execution environment."""
 
@@ -53,14 +57,17 @@ class Telemetry:
                     metrics.flush_metrics()
 
     def submissions(self, kind: Kind, results: Iterable[Result]) -> None:
-        """One line and one count for each submission."""
+        """One line and one count for each submission of an invocation, and whether Kiva took nothing of them."""
         counts: Counter[str] = Counter()
         misconfigured = 0
+        unavailable = answered = False
         lines = []
         for result in results:
             outcome = result.outcome
             counts[f"Submission{_metric(result)}"] += 1
             misconfigured += bool(outcome and outcome.misconfigured)
+            unavailable |= bool(outcome and outcome.unavailable)
+            answered |= result.new and result.state in (State.ACCEPTED, State.REJECTED)
             fields = {
                 "kind": kind,
                 "reference": result.submission.reference,
@@ -74,6 +81,7 @@ class Telemetry:
         for name, count in counts.items():
             self.count(name, count, kind)
         self.count("Misconfigured", misconfigured)
+        self.count("KivaUnavailable", int(unavailable and not answered))
 
     def _info_each(self, message: str, every: Iterable[dict[str, Any]]) -> None:
         """A line for each, like the Logger's own; but what they share is formatted once.
@@ -119,6 +127,11 @@ class Telemetry:
         """What a person changed about sending, and who; the reason is in the ledger."""
         for kind in kinds:
             self._logger.warning(what, extra={"kind": kind.value, "by": by})
+
+    def received(self, oldest_seconds: float) -> None:
+        """How old the oldest message of a batch is, where that is worth telling."""
+        if oldest_seconds > WORTH_TELLING_SECONDS:
+            self._add("OldestMessageSeconds", oldest_seconds, MetricUnit.Seconds, None)
 
     def done(self, kind: Kind, reference: str, by: str) -> None:
         """What a person has done in PA2, and who."""

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 from msgspec import Struct
 
-from .errors import Misconfigured, NotConfigured, NotSent
+from .errors import KivaUnavailable, Misconfigured, NotConfigured, NotSent
 from .settings import Settings
 
 if TYPE_CHECKING:
@@ -315,7 +315,7 @@ class Lease:
 
 FormPost = Callable[[str, Mapping[str, str], float], tuple[int, bytes]]
 """POST a form to a URL and give status and body back, in so many seconds at most; the answer may take half of them.
-Raises NotSent when no answer came."""
+Raises KivaUnavailable when no answer came."""
 
 
 class TokenProvider:
@@ -479,11 +479,9 @@ class TokenProvider:
         left = failed_at + FAILED_RENEWAL_INTERVAL - self._clock()
         if left <= 0:
             return None
-        if isinstance(error, NotConfigured):
-            return NotConfigured()
-        if isinstance(error, Misconfigured):
-            return Misconfigured(str(error))
-        return NotSent(str(error), status=error.status, retry_after=left, cause=error.cause)
+        if isinstance(error, NotSent):
+            return type(error)(str(error), status=error.status, retry_after=left, cause=error.cause)
+        return type(error)(str(error))
 
     def _load(self) -> Token | None:
         """The shared token, if it may be used."""
@@ -578,7 +576,7 @@ class TokenProvider:
         """A token for these scopes, all of them if there are none; None when the answer is `invalid_scope`.
 
         Raises:
-            NotSent: the token service is in trouble.
+            KivaUnavailable: the token service is in trouble.
             CredentialsRefused: it is not.
             UnusableAnswer, AnotherPartner: see `_read_answer`.
         """
@@ -600,7 +598,7 @@ class TokenProvider:
             code = ""
         said = f"HTTP {status}, {code}" if code else f"HTTP {status}"
         if not succeeded and status not in (400, 401, 403):
-            raise NotSent(f"Kiva's token service answered {said}", status=status)
+            raise KivaUnavailable(f"Kiva's token service answered {said}", status=status)
         if code == "invalid_scope":
             return None
         raise CredentialsRefused(f"Kiva's token service refuses the client id, secret or audience: {said}")
@@ -627,13 +625,13 @@ def _aws_code(error: Exception) -> str:
 
 
 def _object(body: bytes) -> dict[str, Any]:
-    """The JSON object in an answer (2xx) of the token service. Raises NotSent: it is a page, perhaps."""
+    """The JSON object in an answer (2xx) of the token service. Raises KivaUnavailable: it is a page, perhaps."""
     try:
         answer = msgspec.json.decode(body.removeprefix(b"\xef\xbb\xbf"))
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        raise NotSent("the answer of Kiva's token service is not JSON", status=200) from None
+        raise KivaUnavailable("the answer of Kiva's token service is not JSON", status=200) from None
     if not isinstance(answer, dict):
-        raise NotSent("the answer of Kiva's token service is not a JSON object", status=200)
+        raise KivaUnavailable("the answer of Kiva's token service is not a JSON object", status=200)
     return answer
 
 
@@ -650,7 +648,7 @@ def _read_answer(body: bytes, asked_at: float, wanted: frozenset[str], partner_i
     """The token in an answer (RFC 6749 §5.1, with Kiva's `partnerId`).
 
     Raises:
-        NotSent: it is no JSON object.
+        KivaUnavailable: it is no JSON object.
         UnusableAnswer: naming each field that cannot be read, never what is in it.
         AnotherPartner: it is not for `partner_id`.
     """
