@@ -38,8 +38,8 @@ screenshots: setup ## draw the README's pictures of the pages anew, from a run o
 credentials: setup ## ask for Kiva's client id and secret and put them into the stack of STAGE=local|stage|prod
 	@$(RELAY) credentials --stage $(STAGE)
 
-redrive: setup ## put dead letters of KIND=loan_draft|journal_update|repayment back into their queue: STAGE=… [MAX=…]
-	@$(RELAY) redrive $(KIND) --stage $(STAGE) $(if $(MAX),--max $(MAX))
+redrive: setup ## put dead letters of KIND=loan_draft|journal_update|repayment back into their queue: STAGE=… [MAX=…] [YES=1]
+	@$(RELAY) redrive $(KIND) --stage $(STAGE) $(if $(MAX),--max $(MAX)) $(if $(YES),--yes)
 
 test: setup ## run all tests: unit, functions, template, sandbox, faults in short, and end to end
 	@$(LOCALLY) $(PYTHON) -m pytest

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, date, datetime
+from enum import StrEnum
 from functools import partial
 from importlib import import_module
 from itertools import islice
@@ -24,15 +25,16 @@ from cli import missing as months
 from cli import show
 from cli.checks import checks_of
 from cli.credentials import CannotStore, store
+from cli.dead_letters import MOST_READ, DeadLetter, look
+from cli.dead_letters import redrive as put_back
 from cli.decide import ask, confirm, consequences, of_the_same_call
 from cli.deploy import NotDeployed, Plan, execute, plan
 from cli.files import WrongUse, far_off, read
 from cli.health import Health
 from cli.init import NOTHING, optional, questions, value_of, written
-from cli.redrive import redrive as put_back
 from cli.relay_api import NoAnswer, Refused, RelayApi, every_loan, every_submission, whole
 from cli.report import FINE, INTERRUPTED, PROBLEM, UNREACHABLE, WRONG, exit_code, mistakes, outcome
-from cli.stacks import NoSuchStack, project, stack_of, stages
+from cli.stacks import NoSuchStack, StackOfStage, project, stack_of, stages
 from cli.submit import FORBIDDEN, doubts, follow, rules_of, send, unused, upload
 from cli.templates import given, parameters_of
 from cli.templates import read as read_template
@@ -505,17 +507,66 @@ def decide(
     show.answer(decided, show.outcomes([group], show.screen().width), as_json=as_json)
 
 
+class Dead(StrEnum):
+    """What dead letters can be of."""
+
+    LOAN_DRAFT = Kind.LOAN_DRAFT.value
+    JOURNAL_UPDATE = Kind.JOURNAL_UPDATE.value
+    REPAYMENT = Kind.REPAYMENT.value
+    OUTCOMES = "outcomes"
+
+
+@app.command()
+def deadletters(
+    of: Annotated[Dead | None, typer.Argument(metavar="KIND", help="Of which kind, or of outcomes; else all.")] = None,
+    most: Annotated[int, typer.Option("--max", min=1, help="Read so many of each at most.")] = MOST_READ,
+    stage: Stage = "local",
+    as_json: AsJson = False,
+) -> None:
+    """Read dead letters and leave them where they are; shown is the reason of each, and never its body."""
+    stack, now = stack_of(stage), datetime.now(UTC)
+    found = {each: look(stack, each, most) for each in ([of] if of else Dead)}
+    columns = {
+        "Dead letter of": "of",
+        "Message": "message_id",
+        "Reason": "reason",
+        "First sent (UTC)": "first_sent",
+        "Age": "age",
+        "Deleted (UTC)": "deleted_on",
+    }
+    every = [letter for each in found.values() for letter in each.letters]
+    shown: list[Any] = [show.rows("", columns, (_row_of(letter, now) for letter in every))] if every else []
+    total = sum(each.total for each in found.values())
+    shown.append(f"Dead letters: {total}" + (f", of which {len(every)} are shown" if total > len(every) else ""))
+    if some := [name for name, each in found.items() if each.letters and name is not Dead.OUTCOMES]:
+        shown.append(f"After a fix: {'; '.join(f'relay redrive {name} --stage {stage}' for name in some)}")
+    document = {"counts": {name: each.total for name, each in found.items()}, "letters": list(map(asdict, every))}
+    show.answer(document, *shown, as_json=as_json)
+    raise typer.Exit(PROBLEM if total else FINE)
+
+
+def _row_of(letter: DeadLetter, now: datetime) -> dict[str, str]:
+    age = show.span(now - datetime.fromisoformat(letter.first_sent))
+    times = {name: getattr(letter, name)[:16].replace("T", " ") for name in ("first_sent", "deleted_on")}
+    return {**asdict(letter), "age": age, **times}
+
+
 @app.command()
 def redrive(
     kind: Annotated[Kind, typer.Argument(help="Whose dead letters.")],
     most: Annotated[int | None, typer.Option("--max", min=1, help="Move no more than so many.")] = None,
+    *,
+    yes: Yes = False,
     stage: Stage = "local",
     as_json: AsJson = False,
 ) -> None:
-    """Put dead letters back into their queue, after a fix; shown is the reason of each, and never its body."""
+    """Put dead letters back into their queue, after a fix: first their reasons are shown, and you are asked."""
+    stack = stack_of(stage)
+    if not yes:
+        _ask_about_letters(stack, kind, most)
     letters = []
     try:
-        for letter in put_back(stack_of(stage), kind, most):
+        for letter in put_back(stack, kind, most):
             letters.append(letter)
             if not as_json:
                 print(letter)
@@ -523,6 +574,19 @@ def redrive(
         left = sum(bool(letter.left) for letter in letters)
         document = {"moved": len(letters) - left, "left": left, "letters": list(map(asdict, letters))}
         show.answer(document, f"{len(letters) - left} moved, {left} left.", as_json=as_json)
+
+
+def _ask_about_letters(stack: StackOfStage, kind: Kind, most: int | None) -> None:
+    """Say how many letters there are, and why; and ask whether to move them."""
+    found = look(stack, kind)
+    if not found.letters:
+        _end(FINE, f"There are no dead letters of {kind}.")
+    if not show.somebody_answers():
+        raise WrongUse("Nothing was moved. This asks a person at a terminal; where nobody is, say --yes.")
+    reasons = Counter(letter.reason for letter in found.letters).most_common()
+    lines = [f"{number} x {reason}" for reason, number in reasons]
+    moves = f"To be put back into their queue: {min(most or found.total, found.total)} of {found.total}"
+    confirm(stack, "\n".join([f"Dead letters of {kind}, by their reasons:", *lines, moves]))
 
 
 @app.command()

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from borrowers import NAME
 from cli import app as command
 from cli import stacks
-from cli.redrive import Letter
+from cli.dead_letters import DeadLetter, Found, Letter
 from cli.relay_api import NoAnswer, Refused
 from sockets import HttpServer, answer, say
 
@@ -547,7 +547,7 @@ FOUND = (Letter("id-1", "$.currency is missing", ""), Letter("id-2", "$ is too l
 def test_redrive_says_what_was_moved_and_left(run, monkeypatch):
     monkeypatch.setattr(command, "put_back", letters(*FOUND))
 
-    shown, one = run("redrive", "loan_draft"), run("redrive", "loan_draft", "--max", "1", "--json")
+    shown, one = (run("redrive", "loan_draft", "--yes", *more) for more in ((), ("--max", "1", "--json")))
 
     assert shown.exit_code == 0
     assert shown.stdout.endswith("1 moved, 1 left.\n")
@@ -562,11 +562,80 @@ def test_redrive_says_what_was_moved_and_left(run, monkeypatch):
 def test_redrive_says_how_far_it_came(run, monkeypatch, error, code):
     monkeypatch.setattr(command, "put_back", letters(*FOUND, error=error))
 
-    ran = run("redrive", "loan_draft")
+    ran = run("redrive", "loan_draft", "--yes")
 
     assert ran.exit_code == code
     assert "1 moved, 1 left." in ran.stdout
     assert ran.stderr
+
+
+def dead(number, of="loan_draft", reason="$.currency is missing"):
+    return DeadLetter(of, f"id-{number}", reason, "2026-11-20T08:00:00+00:00", "2026-12-04T08:00:00+00:00")
+
+
+@pytest.fixture
+def lying(monkeypatch):
+    """Dead letters by what they are of; gives how they are told."""
+    found = {"loan_draft": Found(3, [dead(1), dead(2), dead(3, reason="\x1b[31m it is too long")])}
+    monkeypatch.setattr(command, "look", lambda stack, of, most=1000: found.get(of, Found(0, [])))
+    return found
+
+
+def test_redrive_shows_the_reasons_and_asks_before_it_moves(run, monkeypatch, lying, somebody):
+    monkeypatch.setattr(command, "put_back", letters(*FOUND))
+
+    no, yes = (run("redrive", "loan_draft", "--max", "2", typed=answer) for answer in ("n\n", "y\n"))
+
+    assert no.exit_code == 130
+    assert "moved" not in no.stdout
+    assert "2 x $.currency is missing\n1 x ?[31m it is too long\n" in no.stderr
+    assert "2 of 3\nDo it in a-stack?" in no.stderr
+    assert "1 moved" in yes.stdout
+
+
+def test_redrive_moves_nothing_where_nobody_can_be_asked(run, monkeypatch, lying):
+    monkeypatch.setattr(command, "put_back", letters(error=AssertionError()))
+
+    ran = run("redrive", "loan_draft")
+
+    assert ran.exit_code == 2
+    assert "--yes" in ran.stderr
+
+
+def test_redrive_of_nothing_asks_nothing(run, lying):
+    ran = run("redrive", "repayment")
+
+    assert (ran.exit_code, ran.stderr) == (0, "There are no dead letters of repayment.\n")
+
+
+def test_redrive_in_production_wants_more_than_a_keystroke(run, monkeypatch, lying, somebody, stack):
+    stack.outputs["KivaEnvironment"] = "production"
+    monkeypatch.setattr(command, "put_back", letters(*FOUND))
+
+    assert run("redrive", "loan_draft", typed="y\n").exit_code == 130
+    assert run("redrive", "loan_draft", typed="production\n").exit_code == 0
+
+
+def test_deadletters_shows_reason_age_and_end_of_each_and_what_comes_next(run, lying):
+    lying["outcomes"] = Found(1, [dead(4, "outcomes", "a row that cannot be read: KeyError")])
+
+    ran = run("deadletters", "--stage", "prod")
+
+    assert ran.exit_code == 1
+    shown = squeezed(ran.stdout)
+    assert "loan_draft id-1 $.currency is missing 2026-11-20 08:00 8 days 2026-12-04 08:00" in shown
+    assert "outcomes id-4 a row that cannot be read: KeyError" in shown
+    assert "Dead letters: 4 After a fix: relay redrive loan_draft --stage prod" in shown
+    told = json.loads(run("deadletters", "loan_draft", "--json").stdout)
+    assert told["counts"] == {"loan_draft": 3}
+    assert told["letters"][0]["message_id"] == "id-1"
+
+
+def test_deadletters_says_so_where_there_are_none_or_more_than_it_has_read(run, lying):
+    none = run("deadletters", "repayment")
+    assert (none.exit_code, none.stdout) == (0, "Dead letters: 0\n")
+    lying["loan_draft"] = Found(2500, lying["loan_draft"].letters)
+    assert "Dead letters: 2500, of which 3 are shown" in run("deadletters", "loan_draft").stdout
 
 
 @pytest.mark.parametrize(

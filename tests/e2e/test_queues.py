@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from cli.redrive import redrive
+from cli.dead_letters import redrive
 from cli.stacks import KINDS, local_stack
 from e2e.world import loans, text
 from images import png

@@ -66,7 +66,8 @@ def move_dead_letters(world, relay):
     """`make redrive`: gives its exit code."""
     urls = {"Queue": world.queue.url, "DeadLetterQueue": world.dead_letters.url}
     outputs = {f"{KINDS[world.kind]}{which}Url": url for which, url in urls.items()}
-    return lambda: relay(FakeStack(outputs, client=lambda service: runtime.aws(service)()), "redrive", world.kind)
+    stack = FakeStack(outputs, client=lambda service: runtime.aws(service)())
+    return lambda: relay(stack, "redrive", world.kind, "--yes")
 
 
 # --- every fault ------------------------------------------------------------------------------------------------------

@@ -5,8 +5,8 @@ import json
 import boto3
 import pytest
 
-from cli import redrive as command
-from cli.redrive import redrive
+from cli import dead_letters as command
+from cli.dead_letters import redrive
 from cli.stacks import KINDS
 from fakes import FakeStack
 

@@ -11,6 +11,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import batched, islice
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,9 @@ class Queues:
         if len(in_bytes) > MAX_MESSAGE_BYTES:
             body = json.dumps({"body_in_bucket": self._payloads.put_dead_letter(record["messageId"], in_bytes)})
         attributes = {"Reason": reason[:MAX_REASON], "Kind": kind.value, "SourceMessageId": record["messageId"]}
+        if sent := record["attributes"].get("SentTimestamp"):  # the letter is a message of its own, and has its own
+            sent_at = datetime.fromtimestamp(int(sent) / 1000, UTC)
+            attributes["FirstSentAt"] = sent_at.isoformat(timespec="seconds")
         self._sqs().send_message(
             QueueUrl=self._dead_letter_queue_url,
             MessageBody=body,

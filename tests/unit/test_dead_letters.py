@@ -2,10 +2,11 @@ import json
 
 import boto3
 import pytest
+import time_machine
 from botocore.exceptions import ClientError
 
-from cli import redrive as command
-from cli.redrive import redrive
+from cli import dead_letters as command
+from cli.dead_letters import look, redrive
 from fakes import FakeStack
 
 
@@ -130,3 +131,92 @@ def test_an_interruption_leaves_a_copy_and_never_a_hole(stack, sqs, lay_aside, b
 
     assert bodies("queue") == ["first"]
     assert bodies("dead letters") == ["first"]
+
+
+# --- reading them, and leaving them ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def retention(sqs, queue_urls):
+    sqs.set_queue_attributes(QueueUrl=queue_urls[1], Attributes={"MessageRetentionPeriod": "1209600"})
+
+
+def test_dead_letters_are_read_and_left_where_they_are(stack, lay_aside, bodies, retention):
+    ids = {lay_aside(f"canary {number}", f"$.field{number % 2}: is missing") for number in range(25)}
+
+    found = look(stack, "loan_draft")
+
+    assert found.total == 25
+    assert {letter.message_id for letter in found.letters} == ids
+    assert {letter.reason for letter in found.letters} == {"$.field0: is missing", "$.field1: is missing"}
+    assert "canary" not in repr(found)
+    assert len(bodies("dead letters")) == 25
+    assert bodies("queue") == []
+
+
+def test_no_more_are_read_than_asked_for_and_all_are_counted(stack, lay_aside, bodies, retention):
+    for number in range(15):
+        lay_aside(f"body {number}")
+
+    found = look(stack, "loan_draft", 12)
+
+    assert (found.total, len(found.letters)) == (15, 12)
+    assert len(bodies("dead letters")) == 15
+
+
+def test_a_letter_tells_when_its_event_was_first_sent_and_when_it_is_deleted(stack, sqs, queue_urls, retention):
+    """14 days from its own sending; a letter that SQS moved keeps the event's (SQS, "Message retention period")."""
+    attributes = {"Reason": "x", "FirstSentAt": "2026-11-20T08:00:00+00:00"}
+    with time_machine.travel("2026-11-27T08:00:00Z", tick=False):
+        sqs.send_message(
+            QueueUrl=queue_urls[1],
+            MessageBody="of a function",
+            MessageAttributes={name: {"DataType": "String", "StringValue": it} for name, it in attributes.items()},
+        )
+        sqs.send_message(QueueUrl=queue_urls[1], MessageBody="of SQS")
+        ours, of_sqs = look(stack, "loan_draft").letters
+
+    assert (ours.first_sent, ours.deleted_on) == ("2026-11-20T08:00:00+00:00", "2026-12-11T08:00:00+00:00")
+    assert (of_sqs.first_sent, of_sqs.deleted_on) == ("2026-11-27T08:00:00+00:00", "2026-12-11T08:00:00+00:00")
+    assert of_sqs.reason == "it came again too often"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"eventID": "e", "Keys": {"pk": {"S": "x"}}, "error": "KeyError at ledger.py:1"}, "a row that cannot be read"),
+        (
+            {
+                "DDBStreamBatchInfo": {
+                    "approximateArrivalOfFirstRecord": "2026-11-27T08:00:00Z",
+                    "approximateArrivalOfLastRecord": "2026-11-27T08:05:00Z",
+                }
+            },
+            "Lambda gave up: what settled from 2026-11-27T08:00:00Z to 2026-11-27T08:05:00Z",
+        ),
+        ("somebody else's", "it came again too often"),
+    ],
+)
+def test_letters_of_outcomes_say_what_was_not_published(stack, sqs, queue_urls, retention, body, reason):
+    stack.outputs["OutcomesDeadLetterQueueUrl"] = queue_urls[1]
+    sqs.send_message(QueueUrl=queue_urls[1], MessageBody=json.dumps(body))
+    (letter,) = look(stack, "outcomes").letters
+    assert letter.reason.startswith(reason)
+
+
+def test_an_error_while_reading_shows_again_what_was_hidden(stack, sqs, lay_aside, bodies, retention, monkeypatch):
+    lay_aside("a body")
+    receive, asked = sqs.receive_message, []
+
+    def fail_at_the_second(**asked_for):
+        asked.append(asked_for)
+        if len(asked) == 2:
+            raise ClientError({"Error": {"Code": "InternalError"}}, "ReceiveMessage")
+        return receive(**asked_for)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(sqs, "receive_message", fail_at_the_second)
+        with pytest.raises(ClientError):
+            look(stack, "loan_draft")
+
+    assert bodies("dead letters") == ["a body"]
