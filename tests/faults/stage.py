@@ -19,12 +19,13 @@ from unittest import mock
 from uuid import uuid4
 
 from cli.stacks import KINDS
-from deployment import ENVIRONMENT, FUNCTIONS, credentials
+from deployment import ENVIRONMENT, FUNCTIONS, TABLE, credentials
 from faults.in_process import S3, DynamoDb
 from faults.poller import EventSource, Queue, Sqs
 from kiva_partner import breaker, ledger, relay, runtime, tokens
 from kiva_partner.ledger import State
 from kiva_partner.messages import Kind
+from kiva_partner.sending import Sending
 from template.cloudformation import defaults, read
 
 TEMPLATE = read()
@@ -195,6 +196,11 @@ class Stage:
 
     def keep_house(self):
         return self._housekeeping({"detail-type": "Scheduled Event"})
+
+    def confirm_restored(self):
+        """A person's word that what was sent since the backup was judged."""
+        scope = f"{ENVIRONMENT['KIVA_ENVIRONMENT']}#{ENVIRONMENT['KIVA_PARTNER_ID']}"
+        assert Sending(lambda: self.dynamodb, TABLE, scope).confirm("somebody", "nothing was sent meanwhile")
 
     def deliver(self, seconds=0.0, *, every=60.0):
         """Let time pass, in steps: at each, what is visible is delivered; housekeeping runs every five minutes."""
