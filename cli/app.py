@@ -32,6 +32,7 @@ from cli.deploy import NotDeployed, Plan, execute, plan
 from cli.files import WrongUse, far_off, read
 from cli.health import Health
 from cli.init import NOTHING, optional, questions, value_of, written
+from cli.pause import GAP, switch
 from cli.relay_api import NoAnswer, Refused, RelayApi, every_loan, every_submission, whole
 from cli.report import FINE, INTERRUPTED, PROBLEM, UNREACHABLE, WRONG, exit_code, mistakes, outcome
 from cli.stacks import NoSuchStack, StackOfStage, project, stack_of, stages
@@ -587,6 +588,61 @@ def _ask_about_letters(stack: StackOfStage, kind: Kind, most: int | None) -> Non
     lines = [f"{number} x {reason}" for reason, number in reasons]
     moves = f"To be put back into their queue: {min(most or found.total, found.total)} of {found.total}"
     confirm(stack, "\n".join([f"Dead letters of {kind}, by their reasons:", *lines, moves]))
+
+
+Of = Annotated[Kind | None, typer.Argument(help="Which kind; without it all three.")]
+
+
+@app.command()
+def pause(
+    kind: Of = None,
+    *,
+    reason: Annotated[str, typer.Option(help="Why, in one line; it is kept, and shown wherever the pause is.")],
+    stage: Stage = "local",
+    as_json: AsJson = False,
+) -> None:
+    """Have nothing of a kind, or nothing at all, be sent to Kiva until it is resumed; messages wait in their queues."""
+    stack = stack_of(stage)
+    told = _say(stack, "pause", kind, reason)
+    queues = list(switch(stack, [kind] if kind else list(Kind), on=False))
+    lines = [*told["says"], *(each.paused(_today()) for each in queues)]
+    lines.append(f"To go on: relay resume{f' {kind}' if kind else ''} --stage {stage} --reason …")
+    show.answer({**told, "queues": list(map(asdict, queues))}, *map(show.cell, lines), as_json=as_json)
+
+
+@app.command()
+def resume(
+    kind: Of = None,
+    *,
+    reason: Annotated[str, typer.Option(help="Why, in one line; it is kept.")],
+    restored: Annotated[
+        bool, typer.Option("--restored", help="Confirm a ledger that was restored from a backup; ends no pause.")
+    ] = False,
+    yes: Yes = False,
+    stage: Stage = "local",
+    as_json: AsJson = False,
+) -> None:
+    """End a pause: what waits is sent. With --restored, confirm that what was sent since a backup was judged."""
+    stack = stack_of(stage)
+    if restored:
+        if kind:
+            raise WrongUse("--restored is for the whole ledger: give no kind.")
+        if not yes:
+            confirm(stack, GAP)
+        told = _say(stack, "resume", None, reason, restored=True)
+        show.answer(told, *map(show.cell, told["says"] or ["Sending goes on."]), as_json=as_json)
+        return
+    told = _say(stack, "resume", kind, reason)
+    queues = list(switch(stack, [kind] if kind else list(Kind), on=True))
+    lines = [*told["says"], *(each.resumed() for each in queues)]
+    show.answer({**told, "queues": list(map(asdict, queues))}, *map(show.cell, lines), as_json=as_json)
+    raise typer.Exit(PROBLEM if any(each.unchanged for each in queues) else FINE)
+
+
+def _say(stack: StackOfStage, what: str, kind: Kind | None, reason: str, **more: bool) -> dict[str, Any]:
+    body = {"reason": reason, **({"kind": kind} if kind else {}), **more}
+    told: dict[str, Any] = stack.api.post(what, body=json.dumps(body).encode()).body
+    return told
 
 
 @app.command()

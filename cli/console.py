@@ -188,6 +188,7 @@ def waiting(
     return desk.page(
         "waiting.html",
         status=desk.said.pop(said, ""),
+        says=told.get("sending", {}).get("says", ()),
         filters=filters,
         back=urlencode(filters),
         counts=listed(choose(told, kind=kind, text=text)) if kind or text else counted,

@@ -5,7 +5,7 @@ look at is said, and fails nothing.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import batched
 from typing import Any, Final
@@ -14,7 +14,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cli.relay_api import NoAnswer, Refused
 from cli.show import NOUNS, Line, moment, span
-from cli.stacks import DEAD_LETTERS, KINDS, NoSuchStack, StackOfStage
+from cli.stacks import DEAD_LETTERS, KINDS, NoSuchStack, StackOfStage, messages_in
 
 HOUSEKEEPING_LATE: Final = timedelta(minutes=15)
 """Three of its runs."""
@@ -59,8 +59,12 @@ class Health:
     def _of_api(self, told: Mapping[str, Any]) -> Iterator[Line]:
         run = told["housekeeping"]
         yield self._token(told["token"], str(run.get("result", {}).get("token", "")))
+        if told["restored"]:
+            heading = 'docs/runbook.md, "The table was restored"'
+            yield Line("restored", "bad", "the ledger was restored from a backup: nothing is sent", heading)
         kinds = {each["kind"]: each for each in told["kinds"]}
         for name, look, fine in (
+            ("pauses", self._pause, "nothing is paused"),
             ("circuits", self._circuit, "all are closed"),
             ("waiting", self._waiting, "nothing waits to be sent"),
             ("unknown", self._unknown, "no outcome is UNKNOWN"),
@@ -89,6 +93,12 @@ class Health:
         if missing := token.get("scopes_missing"):
             return Line("token", "look", f"{lasts}; not granted: {', '.join(missing)}; what needs that waits", step)
         return Line("token", "ok", lasts)
+
+    def _pause(self, kind: str, told: Mapping[str, Any]) -> Iterator[Line]:
+        if word := told.get("paused"):
+            since = self._at(datetime.fromisoformat(word["at"]))
+            detail = f"{_noun(kind)} are paused since {since} by {word['by']}: {word['reason']}"
+            yield Line("pauses", "look", detail, self._command("resume", kind, "--reason", "…"))
 
     def _circuit(self, kind: str, told: Mapping[str, Any]) -> Iterator[Line]:
         if "open_until" in told:
@@ -146,7 +156,7 @@ class Health:
         sqs = self._stack.client("sqs")
         is_empty = True
         for kind, prefix in KINDS.items():
-            visible, hidden, delayed = _messages(sqs, self._stack.output(f"{prefix}QueueUrl"))
+            visible, hidden, delayed = messages_in(sqs, self._stack.output(f"{prefix}QueueUrl"))
             if visible + hidden + delayed:
                 is_empty = False
                 detail = f"{_noun(kind)}: {visible + delayed} wait, {hidden} in flight or to be retried"
@@ -158,7 +168,7 @@ class Health:
         sqs = self._stack.client("sqs")
         found = False
         for name, output in DEAD_LETTERS.items():
-            if number := sum(_messages(sqs, self._stack.output(output))):
+            if number := sum(messages_in(sqs, self._stack.output(output))):
                 found = True
                 yield Line("dead letters", "bad", f"{_noun(name)}: {number}", self._command("deadletters", name))
         if not found:
@@ -202,14 +212,6 @@ def _as_far_as_allowed(name: str, right: str, look: Callable[[], Iterator[Line]]
         yield Line(name, "unseen", str(error))
     except BotoCoreError as error:
         yield Line(name, "unseen", f"AWS does not answer: {type(error).__name__}")
-
-
-def _messages(sqs: Any, url: str) -> Sequence[int]:
-    """How many are visible, in flight (or hidden until their next try), and delayed. Each is approximate."""
-    names = ["", "NotVisible", "Delayed"]
-    wanted = [f"ApproximateNumberOfMessages{name}" for name in names]
-    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=wanted)["Attributes"]
-    return [int(found.get(name, 0)) for name in wanted]
 
 
 def _noun(name: str) -> str:

@@ -169,3 +169,11 @@ def find(stage: str, samconfig: str) -> tuple[str, str]:
 
 def _deployable(config: Mapping[str, Any]) -> list[str]:
     return [name for name, section in config.items() if isinstance(section, dict) and "deploy" in section]
+
+
+def messages_in(sqs: Any, url: str) -> tuple[int, int, int]:
+    """How many are visible, in flight (or hidden until their next try), and delayed. Each is approximate."""
+    names = [f"ApproximateNumberOfMessages{which}" for which in ("", "NotVisible", "Delayed")]
+    found = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+    visible, hidden, delayed = (int(found.get(name, 0)) for name in names)
+    return visible, hidden, delayed

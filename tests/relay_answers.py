@@ -31,6 +31,7 @@ WELL = {
     "token": {"expires_at": "2026-11-28T20:15:00+00:00"},
     "housekeeping": {"ended_at": "2026-11-28T09:57:00+00:00", "result": {"token": "kept"}},
     "digest": {"ended_at": "2026-11-27T06:00:05+00:00", "result": {"drafts": 2}},
+    "restored": False,
     "kinds": [{"kind": kind} for kind in ("loan_draft", "journal_update", "repayment")],
 }
 """What `GET /health` tells of a stack of which nothing is to be told."""
@@ -80,6 +81,7 @@ def waiting() -> dict[str, Any]:
         "days": 60,
         "sending": {
             "restored": False,
+            "says": [],
             "kinds": [{"kind": kind} for kind in ("loan_draft", "journal_update", "repayment")],
         },
         "unknown": [

@@ -1,7 +1,7 @@
 """What people and systems read and decide: submissions and their outcomes, Kiva's loans and lists, the API itself."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -16,10 +16,10 @@ from kiva_partner.checks import checks_of
 from kiva_partner.client import CONFIG_NAMES, MAX_LOANS_PER_PAGE
 from kiva_partner.decisions import parse_decision
 from kiva_partner.errors import InvalidMessage, NotDecidable, SubmissionError, Violation
-from kiva_partner.ledger import State
+from kiva_partner.ledger import WAITING, Row, State
 from kiva_partner.messages import Kind
 from kiva_partner.openapi import document
-from kiva_partner.sending import parse_pause, parse_resume
+from kiva_partner.sending import Standing, parse_pause, parse_resume
 
 MAX_SUBMISSIONS_PER_PAGE = 1000
 """As many as a message of a report has; they make a tenth of what a function may answer (6 MB)."""
@@ -76,9 +76,10 @@ def submission(kind: str, reference: str) -> Response[str]:
     found, name = _kind(kind), unquote(reference)
     ledger = runtime.ledger()
     if row := ledger.read(found, name):
-        return _ok({**api.show(row), **versions.shown(row, versions.versions_of(ledger, row))})
+        return _ok({**api.show(row, _standing([row])), **versions.shown(row, versions.versions_of(ledger, row))})
     if references := ledger.read_receipt(found, name):
-        return _ok(api.summary(found, name, ledger.read_all(found, references).values(), _query("cursor")))
+        rows = ledger.read_all(found, references).values()
+        return _ok(api.summary(found, name, rows, _query("cursor"), _standing(rows)))
     return _response(api.not_found("No submission of this kind has this reference"))
 
 
@@ -105,7 +106,8 @@ def submissions() -> Response[str]:
     else:
         kind, state, since = _kind(_query("kind")), _state(_query("state")), _day("since")
         page = runtime.ledger().list_by_state(kind, state, since=since, limit=limit, cursor=cursor)
-    body: dict[str, Any] = {"submissions": [api.show(row) for row in page.rows]}
+    standing = _standing(page.rows)
+    body: dict[str, Any] = {"submissions": [api.show(row, standing) for row in page.rows]}
     if page.cursor:
         body["cursor"] = page.cursor
     return _ok(body)
@@ -197,6 +199,11 @@ def openapi() -> Response[str]:
 
 def _caller() -> str:
     return router.current_event.request_context.identity.user_arn or "unknown"
+
+
+def _standing(rows: Iterable[Row]) -> Standing | None:
+    """What keeps these from being sent, where any of them waits for that."""
+    return runtime.sending().standing() if any(row.state in WAITING for row in rows) else None
 
 
 def _kind(text: str) -> Kind:

@@ -65,11 +65,29 @@ def test_of_a_stack_that_is_well_each_thing_is_said_once_and_all_is_well(lines):
     assert code == 0
     assert {verdict for _, verdict, _, _ in found} == {"ok"}
     assert [name for name, *_ in found] == [
-        *("token", "circuits", "waiting", "unknown", "stuck", "housekeeping", "digest"),
+        *("token", "pauses", "circuits", "waiting", "unknown", "stuck", "housekeeping", "digest"),
         *("queues", "dead letters", "alarms"),
     ]
     assert ("token", "ok", "lasts until 20:15 UTC", "") in found
     assert ("alarms", "ok", "none of 1 rings", "") in found
+
+
+def test_a_pause_is_told_with_who_and_why_and_the_command_that_ends_it(lines, told):
+    word = {"by": "arn:ann", "reason": "exported twice", "at": "2026-11-28T09:00:00+00:00"}
+    told["kinds"][2]["paused"] = word
+    (line,) = wrong(lines()[0])
+    assert line == (
+        "pauses",
+        "look",
+        "repayments are paused since 09:00 UTC by arn:ann: exported twice",
+        "relay resume repayment --reason … --stage prod",
+    )
+
+
+def test_a_restored_ledger_is_bad_and_leads_to_its_heading_of_the_runbook(lines, told):
+    told["restored"] = True
+    (line,) = wrong(lines()[0])
+    assert (line[0], line[1], line[3]) == ("restored", "bad", 'docs/runbook.md, "The table was restored"')
 
 
 NOT_RENEWED = {"ended_at": "2026-11-28T09:57:00+00:00", "result": {"token": "Kiva's token service does not answer"}}

@@ -140,6 +140,13 @@ def test_without_an_imitation_no_http_is_linked_to(relay, desk):
     assert 'target="_blank"' not in desk.get("/").text
 
 
+def test_what_keeps_anything_from_being_sent_is_said_before_all_else(relay, desk):
+    relay.waiting["sending"]["says"] = ["repayments are paused since 2026-11-28 10:00 UTC by arn:ann: <b>twice</b>"]
+    page = desk.get("/").text
+    said = "Repayments are paused since 2026-11-28 10:00 UTC by arn:ann: &lt;b&gt;twice&lt;/b&gt;."
+    assert page.index("What waits for a person</h1>") < page.index(said) < page.index('class="counts"')
+
+
 def test_nothing_waits(relay, desk):
     relay.waiting = {"days": 60}
     assert "Nothing waits for a person." in words(desk.get("/"))

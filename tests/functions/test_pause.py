@@ -94,6 +94,18 @@ def test_the_answer_says_who_paused_what_when_and_why(console, pause, resume):
     assert resumed["resumed"]["reason"] == "it is over"
 
 
+def test_what_waits_says_that_its_kind_is_paused(reports, console, pause, resume):
+    reports.post(reports.message("L-1"))
+    with time_machine.travel("2026-11-28T10:00:00Z", tick=False):
+        pause(kind="repayment")
+    step = "nothing for it alone: repayments are paused since 2026-11-28 10:00 UTC; after that it is sent by itself"
+    path = "/submissions/repayment/2026-10:L-1:100.50"
+    assert console(path)[1]["next_step"] == step
+    assert console("/submissions", loan_id="L-1")[1]["submissions"][0]["next_step"] == step
+    resume()
+    assert console(path)[1]["next_step"] == "nothing: it is sent by itself"
+
+
 def test_without_a_kind_everything_is_paused(pause):
     assert all("paused" in each for each in pause()[1]["kinds"])
 

@@ -87,7 +87,10 @@ FUNCTIONS = {
 }
 OUTCOMES = (
     SEARCH
-    | actions("LedgerTable.Arn", "dynamodb:BatchGetItem", "dynamodb:UpdateItem")
+    | actions(
+        *("LedgerTable.Arn", "dynamodb:BatchGetItem", "dynamodb:DescribeTable", "dynamodb:GetItem"),
+        "dynamodb:UpdateItem",
+    )
     | actions(
         "${LedgerTable.Arn}/stream/*",
         *("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"),

@@ -13,6 +13,7 @@ from kiva_partner.ledger import Ledger, Outcome, State
 from kiva_partner.messages import Kind, parse
 from kiva_partner.outcomes import MAX_DETAIL_BYTES, NotSent, Outcomes, Settled, settled
 from kiva_partner.runs import Runs
+from kiva_partner.sending import Sending
 from kiva_partner.telemetry import Telemetry
 from stream import Stream, passes, record
 
@@ -81,8 +82,13 @@ def dead_letters():
 
 
 @pytest.fixture
-def outcomes(settings, ledger, runs, bus, dead_letters, clock):
-    return Outcomes(settings, ledger, runs, lambda: bus, lambda: dead_letters, Telemetry({}), clock)
+def outcomes(settings, ledger, sending, runs, bus, dead_letters, clock):
+    return Outcomes(settings, ledger, sending, runs, lambda: bus, lambda: dead_letters, Telemetry({}), clock)
+
+
+@pytest.fixture
+def sending(table, clock):
+    return Sending(lambda: table, "ledger", "sandbox#9001", clock=clock)
 
 
 @pytest.fixture
@@ -463,6 +469,12 @@ def test_what_has_waited_for_longer_than_sixty_days_is_in_no_digest(one, settle,
     clock.advance(62 * 86400)
     assert outcomes.publish_digest() == ""
     assert bus.taken == []
+
+
+def test_a_digest_says_what_is_paused_and_names_nobody(settle, outcomes, sending, bus):
+    sending.pause([Kind.REPAYMENT], "arn:ann", "Akinyi was paid twice")
+    assert outcomes.publish_digest() == "repayments are paused since 2026-09-21 14:13 UTC"
+    assert "ann" not in str(bus.__dict__)
 
 
 def test_a_digest_is_written_down_with_what_waits_also_where_nothing_does(one, settle, outcomes, runs):

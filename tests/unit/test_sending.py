@@ -111,6 +111,10 @@ def test_a_client_sees_each_kind_and_what_keeps_it(sending):
     word = {"reason": "why", "at": "2026-09-21T14:13:20+00:00"}
     assert sending.standing().shown() == {
         "restored": False,
+        "says": [
+            "loan drafts are paused since 2026-09-21 14:13 UTC by arn:ann: why",
+            "Kiva leaves doubts, so no repayments are sent before 2026-09-21 14:14 UTC",
+        ],
         "kinds": [
             {"kind": DRAFT, "paused": {"by": "arn:ann", **word}},
             {"kind": JOURNAL, "resumed": {"by": "arn:bob", **word, "reason": "over"}},
@@ -193,6 +197,13 @@ def test_a_table_is_described_once_a_minute(sending, table, clock):
         sending.check(DRAFT)
         clock.advance(10)
     assert table.described == 2
+
+
+def test_that_the_table_was_restored_is_said_once_and_before_all_else(sending, table):
+    sending.pause([DRAFT], "arn:ann", "we restore")
+    table.restore()
+    (said,) = sending.standing().shown()["says"]
+    assert said.startswith("the ledger was restored from a backup")
 
 
 # --- bodies -------------------------------------------------------------------------------------------------------

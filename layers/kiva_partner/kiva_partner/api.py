@@ -19,12 +19,13 @@ from msgspec import Struct
 from . import versions
 from .client import CONTENT_STATUSES, Remaining
 from .errors import InvalidMessage, NotConfigured, NotDecidable, NotSent, SubmissionError, Violation
-from .ledger import TRANSACTION_SIZE, Ledger, Outcome, Row, State
+from .ledger import TRANSACTION_SIZE, WAITING, Ledger, Outcome, Row, State
 from .messages import FROM_API, MAX_MESSAGE_BYTES, Kind, Message, Submission, parse_json
 from .pa2 import Review, refusals
 from .payloads import NO_SUCH_PHOTO, Payloads
 from .photos import read_image
 from .relay import Relay, Verdict
+from .sending import Standing
 from .settings import Settings
 from .strict_json import decode, encode
 from .telemetry import Telemetry
@@ -288,14 +289,17 @@ def _helps(rows: Iterable[Row]) -> bool:
 # --- how things are shown -------------------------------------------------------------------------------------------
 
 
-def show(row: Row) -> dict[str, Any]:
-    """A submission for a client: what is known of it, and what a person must do next."""
+def show(row: Row, standing: Standing | None = None) -> dict[str, Any]:
+    """A submission for a client: what is known of it, and what a person must do next.
+
+    `standing` says what keeps it from being sent, where that is of interest.
+    """
     shown: dict[str, Any] = {
         "kind": row.kind,
         "reference": row.reference,
         "loan_id": row.loan_id,
         "state": row.state,
-        "next_step": next_step(row),
+        "next_step": next_step(row, standing),
         "attempts": row.attempts,
         "created_at": row.created_at,
         "updated_at": row.updated_at,
@@ -316,7 +320,9 @@ def show(row: Row) -> dict[str, Any]:
     return shown
 
 
-def summary(kind: Kind, reference: str, rows: Iterable[Row], after: str = "") -> dict[str, Any]:
+def summary(
+    kind: Kind, reference: str, rows: Iterable[Row], after: str = "", standing: Standing | None = None
+) -> dict[str, Any]:
     """Messages under one reference: how many of their submissions are in which state, and each of them.
 
     Of those that do not fit into one answer, it holds how many `more` there are and the `cursor` to read on; `after` is
@@ -327,7 +333,7 @@ def summary(kind: Kind, reference: str, rows: Iterable[Row], after: str = "") ->
     if after and after not in references:
         raise InvalidMessage(Violation("cursor", "is not one that this list gave out"))
     rest = rows[references.index(after) + 1 if after else 0 :]
-    shown = list(_fitting(map(show, rest)))
+    shown = list(_fitting(show(row, standing) for row in rest))
     body: dict[str, Any] = {
         "kind": kind,
         "reference": reference,
@@ -349,7 +355,7 @@ def _fitting(submissions: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield each
 
 
-def next_step(row: Row) -> str:
+def next_step(row: Row, standing: Standing | None = None) -> str:
     """What a person must do next; "nothing" where the relay goes on by itself."""
     if row.reopened:
         return "send the event again: it was reopened"
@@ -359,6 +365,8 @@ def next_step(row: Row) -> str:
         return _STUCK_STEP.format(row.kind)
     if row.state is State.ACCEPTED:
         return _ACCEPTED_STEPS[row.kind].format_map(row.outcome.kiva if row.outcome else {"upload_id": "?"})
+    if row.state in WAITING and standing and (kept := standing.keeps(row.kind)):
+        return f"nothing for it alone: {kept}; after that it is sent by itself"
     return _STEPS.get(row.state, "nothing: it is sent by itself")
 
 

@@ -362,9 +362,10 @@ _RESTORED = {
 }
 _SENDING: dict[str, Any] = {
     "type": "object",
-    "required": ["restored", "kinds"],
+    "required": ["restored", "says", "kinds"],
     "properties": {
         "restored": _RESTORED,
+        "says": {"type": "array", "items": _TEXT, "description": "What keeps anything from being sent, to be read"},
         "kinds": {
             "type": "array",
             "items": {

@@ -21,6 +21,7 @@ from .errors import where
 from .ledger import Ledger, Row, State, row_of
 from .messages import Kind
 from .runs import Runs
+from .sending import Sending, Standing
 from .settings import Settings
 from .telemetry import Telemetry
 from .versions import Versions, falls, linked, not_sent, shown
@@ -221,15 +222,16 @@ class Digest(Struct, frozen=True, kw_only=True):
     text: str
 
 
-def text_of(waiting: Waiting) -> str:
+def text_of(waiting: Waiting, standing: Standing) -> str:
     """What waits, for a person to read; empty when nothing does.
 
     One line: EventBridge hands a line's end on as the two characters that JSON writes for it.
     """
-    return "; ".join(_parts(waiting))
+    return "; ".join(_parts(waiting, standing))
 
 
-def _parts(waiting: Waiting) -> Iterator[str]:
+def _parts(waiting: Waiting, standing: Standing) -> Iterator[str]:
+    yield from dict.fromkeys(standing.keeps(kind) for kind in Kind if standing.restored or kind in standing.paused)
     if drafts := len(waiting.made[Kind.LOAN_DRAFT]):
         yield f"{_number(drafts, 'draft')} to publish in PA2 > Loans > Drafts"
     if archives := waiting.made[Kind.JOURNAL_UPDATE]:
@@ -262,6 +264,7 @@ class Outcomes(Struct, frozen=True):
 
     settings: Settings
     ledger: Ledger
+    sending: Sending
     runs: Runs
     events: "Callable[[], EventBridgeClient]"
     sqs: "Callable[[], SQSClient]"
@@ -304,7 +307,7 @@ class Outcomes(Struct, frozen=True):
         """
         now = datetime.fromtimestamp(self.clock(), UTC)
         waiting = look(self.ledger, (now - timedelta(days=DIGEST_DAYS)).date())
-        text = text_of(waiting)
+        text = text_of(waiting, self.sending.standing())
         if text:
             stage = {"environment": self.settings.environment, "partner_id": self.settings.partner_id}
             digest = Digest(version="1", **stage, waiting=counts(waiting), text=text)

@@ -37,6 +37,9 @@ DESCRIBED_SECONDS = 60
 deleted, created and filled, and until it is active no claim can be written."""
 
 
+_RESTORED = "the ledger was restored from a backup, and nobody has confirmed yet what was sent since then"
+
+
 class Word(Struct, frozen=True):
     """What somebody said: who (an ARN), why, and when (UTC, ISO 8601)."""
 
@@ -77,7 +80,24 @@ class Standing(Struct, frozen=True):
 
     def shown(self) -> dict[str, Any]:
         """All of it for a client."""
-        return {"restored": self.restored, "kinds": [self.of(kind) for kind in Kind]}
+        kinds = [self.of(kind) for kind in Kind]
+        says = dict.fromkeys(said for kind in Kind if (said := self._says(kind)))
+        return {"restored": self.restored, "says": list(says), "kinds": kinds}
+
+    def keeps(self, kind: Kind) -> str:
+        """What keeps a kind from being sent, for a person to read; empty when nothing does. Nobody is named."""
+        if self.restored:
+            return _RESTORED
+        if word := self.paused.get(kind):
+            return _paused(kind, word)
+        if until := self.open_until.get(kind):
+            return f"Kiva leaves doubts, so no {_noun(kind)} are sent before {_minute(_iso(until))}"
+        return ""
+
+    def _says(self, kind: Kind) -> str:
+        """As `keeps`, with who said so and why."""
+        word = None if self.restored else self.paused.get(kind)
+        return f"{self.keeps(kind)} by {word.by}: {word.reason}" if word else self.keeps(kind)
 
 
 class Pause(Strict, frozen=True, kw_only=True):
@@ -154,12 +174,9 @@ class Sending:
         """
         item = self.read(within=within)
         if item.table_id != self._describe().id and not self._confirm_fresh(item):
-            raise NotSent(
-                "the ledger was restored from a backup, and nobody has confirmed yet what was sent since then",
-                retry_after=LONGEST_PAUSE,
-            )
+            raise NotSent(_RESTORED, retry_after=LONGEST_PAUSE)
         if word := item.paused.get(kind):
-            raise NotSent(f"sending of {kind} is paused since {word.at}", retry_after=LONGEST_PAUSE)
+            raise NotSent(_paused(kind, word), retry_after=LONGEST_PAUSE)
 
     def standing(self) -> Standing:
         """How it stands as of now, for whoever wants to know. Writes nothing."""
@@ -279,3 +296,15 @@ def _item(item: Mapping[str, Any]) -> _Item:
 
 def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _minute(at: str) -> str:
+    return f"{at[:16].replace('T', ' ')} UTC"
+
+
+def _noun(kind: Kind) -> str:
+    return f"{kind.replace('_', ' ')}s"
+
+
+def _paused(kind: Kind, word: Word) -> str:
+    return f"{_noun(kind)} are paused since {_minute(word.at)}"
