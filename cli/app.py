@@ -29,7 +29,7 @@ from cli.dead_letters import MOST_READ, DeadLetter, look
 from cli.dead_letters import redrive as put_back
 from cli.decide import ask, confirm, consequences, of_the_same_call
 from cli.deploy import NotDeployed, Plan, execute, plan
-from cli.files import WrongUse, far_off, read
+from cli.files import Bad, NoMonth, Ready, WrongUse, far_off, lacks_month, month_before, read
 from cli.health import Health
 from cli.init import NOTHING, optional, questions, value_of, written
 from cli.pause import GAP, switch
@@ -45,6 +45,7 @@ from kiva_partner.decisions import Choice
 from kiva_partner.errors import where
 from kiva_partner.ledger import State
 from kiva_partner.messages import Kind
+from kiva_partner.settings import PartnerRules
 
 _HELP = """Submit events to kiva-relay, see what became of them, and decide what waits for you.
 
@@ -194,7 +195,7 @@ def submit(
     if reference and len(files) > 1:
         raise WrongUse("--reference names one message: give one file.")
     stack = stack_of(stage)
-    ready, bad = read(files, rules_of(stack), period=period, reference=reference)
+    ready, bad = _read(files, rules_of(stack), period, reference, may_ask=not yes)
     for line in mistakes(bad):
         show.say(line)
     if not ready or (bad and not skip_bad):
@@ -220,6 +221,23 @@ def submit(
                 bar.update(waiting, completed=total - still_open)
     outcome(sent, bad, wait=wait, as_json=as_json)
     raise typer.Exit(exit_code(sent, bad, wait=wait))
+
+
+def _read(
+    files: Sequence[Path], rules: PartnerRules, period: str, reference: str, *, may_ask: bool
+) -> tuple[list[Ready], list[Bad]]:
+    """As `cli.files.read`. Where repayments have no month, somebody who can be asked is offered last month."""
+    last = month_before(_today())
+    try:
+        ready, bad = read(files, rules, period=period, reference=reference)
+        if not lacks_month(bad) or not (may_ask and show.somebody_answers()):
+            return ready, bad
+    except NoMonth as error:
+        if not (may_ask and show.somebody_answers()):
+            raise WrongUse(f"{error}. Of last month: --period {last}") from None
+    if not typer.confirm(f"The repayments say no month. Are they of {last}?", err=True):
+        raise WrongUse("Nothing was sent. Say of which month they are: --period YYYY-MM")
+    return read(files, rules, period=last, reference=reference)
 
 
 def _ask_about(doubtful: Sequence[str]) -> None:
@@ -296,24 +314,35 @@ def _table_of(submissions: Sequence[show.Submission]) -> Table:
 
 @app.command("list")
 def list_(
-    state: Annotated[State | None, typer.Option(help="In which state.")] = None,
+    state: Annotated[State | None, typer.Option(case_sensitive=False, help="In which state.")] = None,
     kind: OfKind = None,
     since: Annotated[str, typer.Option(metavar="YYYY-MM-DD", help="Changed on this day (UTC) or later.")] = "",
     loan: Annotated[str, typer.Option(help="All of a loan instead, by your own id of it.")] = "",
+    period: Annotated[
+        str, typer.Option(metavar="YYYY-MM", help="Repayments of this month alone, in any state.", callback=_month)
+    ] = "",
     limit: Annotated[int, typer.Option(min=1, help="Of each kind so many at most.")] = _LISTED,
     stage: Stage = "local",
     as_json: AsJson = False,
 ) -> None:
-    """List submissions in a state, or of a loan; the newest first."""
-    if bool(state) == bool(loan):
-        raise WrongUse("Give either --state or --loan.")
+    """List submissions in a state, of a loan or of a month; the newest first."""
+    if bool(state and loan) or not (state or loan or period):
+        raise WrongUse("Give --state, --loan or --period; of the first two only one.")
+    if period and kind not in (None, Kind.REPAYMENT):
+        raise WrongUse("--period is for repayments: nothing else has a month.")
     api = stack_of(stage).api
+    kinds = [Kind.REPAYMENT] if period else [kind] if kind else list(Kind)
     if loan:
-        found = _of_loan(api, loan, kind)[:limit]
+        found = [it for it in _of_loan(api, loan, kind) if period in ("", it.get("period"))][:limit]
     else:
-        page: dict[str, str | int] = {"state": str(state), "since": since, "limit": min(limit, 1000)}
-        kinds = [kind] if kind else list(Kind)
-        found = [it for each in kinds for it in islice(every_submission(api, kind=each, **page), limit)]
+        # The relay finds by state alone, so a month is looked for in whole states.
+        page: dict[str, str | int] = {"since": since, "limit": 1000 if period else min(limit, 1000)}
+        every = (
+            (it for it in every_submission(api, kind=each, state=one, **page) if period in ("", it.get("period")))
+            for each in kinds
+            for one in ([state] if state else State)
+        )
+        found = [it for some in every for it in islice(some, limit)]
     show.answer({"submissions": found}, _table_of(found), f"Submissions: {len(found)}", as_json=as_json)
 
 

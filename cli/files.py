@@ -10,7 +10,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from itertools import dropwhile, groupby, islice
 from pathlib import Path
@@ -60,6 +60,10 @@ _COLUMNS: Final[Mapping[tuple[str, ...], Kind]] = {
 
 class WrongUse(Exception):
     """The command was called in a way that cannot be meant; the message says what is missing. Nothing was sent."""
+
+
+class NoMonth(WrongUse):
+    """A CSV of repayments has no reference, and nobody says of which month they are."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +180,16 @@ def far_off(period: str, today: date) -> str:
     if -MONTHS_BACK <= ahead <= MONTHS_AHEAD:
         return ""
     return f"{period} is {abs(ahead)} months {'ahead' if ahead > 0 else 'back'}"
+
+
+def month_before(today: date) -> str:
+    """Last month (YYYY-MM), of which most reports are."""
+    return f"{today.replace(day=1) - timedelta(days=1):%Y-%m}"
+
+
+def lacks_month(bad: Iterable[Bad]) -> bool:
+    """Whether repayments in JSON are among what is bad because nothing says of which month they are."""
+    return any(each.rule.startswith("$.period is missing") for each in bad)
 
 
 def _checked_options(period: str, reference: str) -> Mapping[str, str]:
@@ -376,7 +390,7 @@ def _row(line: int, cells: Sequence[str], table: _Table, rules: PartnerRules) ->
 
 def _of_the_line(violation: Violation) -> str:
     if violation.path == "$.period":
-        raise WrongUse(f"--period {violation.rule}")
+        raise NoMonth(f"--period {violation.rule}")
     return f"{re.sub(r'^\$\.[a-z]+\[0\]\.?|^\$$', '', violation.path)} {violation.rule}".strip()
 
 

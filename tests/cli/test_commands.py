@@ -139,6 +139,48 @@ def test_list_shows_a_state_of_all_kinds_or_of_one(run, relay, submission):
     assert "Submissions: 1" in one.stdout
 
 
+@pytest.mark.parametrize("state", ["unknown", "Unknown", "UNKNOWN"])
+def test_list_takes_a_state_in_any_case(run, relay, submission, state):
+    relay.lists = {("repayment", "UNKNOWN"): [submission]}
+
+    assert "Submissions: 1" in run("list", "--state", state, "--kind", "repayment").stdout
+
+
+def test_list_shows_the_repayments_of_a_month_in_every_state_or_in_one(run, relay, submission):
+    other = relay.shown("repayment", "2026-09:L-1:5.00", "L-1", "UNKNOWN", period="2026-09")
+    accepted = relay.shown("repayment", "2026-10:L-2:5.00", "L-2", "ACCEPTED", period="2026-10")
+    relay.lists = {
+        ("repayment", "UNKNOWN"): [other, submission],
+        ("repayment", "ACCEPTED"): [accepted],
+        "L-1": [submission, other],
+    }
+
+    def listed(*arguments):
+        ran = run("list", *arguments, "--period", "2026-10", "--json")
+        return sorted(each["loan_id"] for each in json.loads(ran.stdout)["submissions"])
+
+    assert listed() == ["L-1", "L-2"]
+    assert listed("--state", "unknown") == ["L-1"]
+    assert listed("--state", "unknown", "--limit", "1") == ["L-1"]
+    assert listed("--loan", "L-1") == ["L-1"]
+    assert {path["kind"] for _, path in relay.asked if "kind" in path} == {"repayment"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        ("--state", "UNKNOWN", "--loan", "L-1"),
+        ("--period", "2026-10", "--kind", "loan_draft"),
+        ("--period", "October"),
+        ("--state", "dreamt"),
+    ],
+)
+def test_list_says_what_it_wants(run, arguments):
+    ran = run("list", *arguments)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+
+
 def test_list_shows_all_of_a_loan(run, relay, submission):
     relay.lists = {"L-1": [submission, relay.shown("journal_update", "L-1:abc", "L-1", "ACCEPTED")]}
 

@@ -90,6 +90,44 @@ def test_what_cannot_be_meant_sends_nothing(run, relay, report, monkeypatch, arg
     assert relay.posted == []
 
 
+WITHOUT_MONTH = {
+    "a CSV": ("report.csv", REPORT),
+    "JSON": ("report.json", {"repayments": [{"loan_id": "L-1", "amount": 10.5}]}),
+}
+
+
+@pytest.mark.parametrize("content", WITHOUT_MONTH.values(), ids=WITHOUT_MONTH)
+def test_of_repayments_without_a_month_somebody_is_asked_whether_they_are_of_last_month(
+    run, relay, write, somebody, content
+):
+    file = write(*content)
+
+    no = run("submit", file, typed="n\n")
+    assert (no.exit_code, relay.posted) == (2, [])
+    assert "Are they of 2026-10?" in no.stderr
+    assert "--period" in no.stderr
+
+    assert run("submit", file, typed="y\n").exit_code == 0
+    assert [body["period"] for _, body in relay.posted] == ["2026-10"]
+
+
+@pytest.mark.parametrize("content", WITHOUT_MONTH.values(), ids=WITHOUT_MONTH)
+def test_where_nobody_is_asked_repayments_without_a_month_are_refused(run, relay, write, content):
+    for arguments in ((), ("--yes",)):
+        ran = run("submit", write(*content), *arguments)
+        assert (ran.exit_code, relay.posted) == (2, [])
+        assert "the reporting month (YYYY-MM) is needed" in ran.stderr
+
+
+def test_the_month_that_was_meant_is_named_where_nobody_can_be_asked(run, report):
+    assert "Of last month: --period 2026-10" in run("submit", report).stderr
+
+
+def test_a_reference_needs_no_month_and_nobody_is_asked(run, relay, report, somebody):
+    assert run("submit", report, "--reference", "R7").exit_code == 0
+    assert "period" not in relay.posted[0][1]
+
+
 def test_lines_that_were_not_read_are_named_and_counted(run, relay, write):
     file = write("report.csv", 'loan_id,amount\nL-1,1\nL-2,canary\n\n"L-3,3\nL-4,4\n')
     visits = write("visits.csv", "canary;canary\n")

@@ -63,6 +63,18 @@ def kept():
     return [found["Key"] for found in boto3.client("s3").list_objects_v2(Bucket="payloads").get("Contents", [])]
 
 
+def test_a_decision_that_comes_too_early_says_when_it_will_be_possible(time_passes, drafts, deployed, console):
+    deployed.answers = [(500, {})]
+    drafts.batch(drafts.message("L-1"))
+    time_passes(300)
+    status, body = console("/submissions/loan_draft/L-1/decision", ABANDON)
+    assert status == 409
+    # A claim lasts for the invocation's 290 s and 30 s more, and 15 minutes go by after it.
+    assert body["detail"] == (
+        "its call may still be under way; it can be decided from 2026-11-24 12:21 UTC on, in 16 min"
+    )
+
+
 def test_what_kiva_has_is_accepted_with_its_reference(function, unknown, console, housekeeping):
     assert len(kept()) == 1
     status, body = console(f"{unknown}/decision", ACCEPTED)

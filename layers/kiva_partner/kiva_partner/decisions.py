@@ -5,6 +5,7 @@ why stays with the submission. What went to Kiva in one call is decided in one d
 not; of a call that it has, the decision may except rows that Kiva did not take. What Kiva refused may be reopened.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -94,7 +95,7 @@ class Decisions(Struct, frozen=True):
         now = self.clock()
         rows = self._of_the_same_call(row)
         if (wait := max(map(decidable_at, rows)) - now) > 0:
-            raise NotDecidable("its call may still be under way; look again later", retry_after=wait)
+            raise NotDecidable(f"its call may still be under way; {_possible_from(now + wait, wait)}", retry_after=wait)
         if decision.decision is Choice.SEND_AGAIN and (gone := sum(not each.payload for each in rows)):
             raise NotDecidable(f"{gone} of {len(rows)} are not kept here: send the event once more, then decide again")
         outcomes = [(each, _outcome(each, decision)) for each in rows]
@@ -144,6 +145,14 @@ class Decisions(Struct, frozen=True):
 def decidable_at(row: Row) -> float:
     """Epoch seconds from which on nobody can be at work on it any more."""
     return row.lease_until + SETTLING_SECONDS
+
+
+def _possible_from(when: float, wait: float) -> str:
+    """When a decision will be possible, in minutes, rounded up. `when` in epoch seconds, `wait` in seconds."""
+    minutes, moment = math.ceil(wait / 60), datetime.fromtimestamp(math.ceil(when / 60) * 60, UTC)
+    return (
+        f"it can be decided from {moment:%Y-%m-%d %H:%M} UTC on, in {minutes} min"
+    )
 
 
 def day_before(updated_at: str) -> date:
