@@ -150,9 +150,7 @@ def decidable_at(row: Row) -> float:
 def _possible_from(when: float, wait: float) -> str:
     """When a decision will be possible, in minutes, rounded up. `when` in epoch seconds, `wait` in seconds."""
     minutes, moment = math.ceil(wait / 60), datetime.fromtimestamp(math.ceil(when / 60) * 60, UTC)
-    return (
-        f"it can be decided from {moment:%Y-%m-%d %H:%M} UTC on, in {minutes} min"
-    )
+    return f"it can be decided from {moment:%Y-%m-%d %H:%M} UTC on, in {minutes} min"
 
 
 def day_before(updated_at: str) -> date:
