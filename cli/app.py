@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.table import Table
 from typer.core import TyperGroup
 
+from cli import adopt as leftovers
 from cli import missing as months
 from cli import show
 from cli.checks import checks_of
@@ -30,6 +31,8 @@ from cli.dead_letters import redrive as put_back
 from cli.decide import ask, confirm, consequences, of_the_same_call
 from cli.deploy import NotDeployed, Plan, execute, plan
 from cli.files import Bad, NoMonth, Ready, WrongUse, far_off, lacks_month, month_before, read
+from cli.deploy import NotDeployed, Plan, execute, objections, plan, wanted
+from cli.files import WrongUse, far_off, read
 from cli.health import Health
 from cli.init import NOTHING, optional, questions, value_of, written
 from cli.pause import GAP, switch
@@ -737,9 +740,14 @@ def deploy(
     if stage == "local":
         raise WrongUse("The stack on this machine is started with: make up")
     stack, folder = stack_of(stage), project()
-    parameters = parameters_of(read_template(folder / "template.yaml"))
+    template = read_template(folder / "template.yaml")
     chosen = given(stage, (folder / "samconfig.toml").read_text(encoding="utf-8"))
-    planned = plan(stack, parameters, chosen)
+    planned = plan(stack, parameters_of(template), chosen)
+    if planned.live is None and (there := leftovers.left_behind(stack, template)):
+        raise NotDeployed(
+            f"A deleted stack {stack.name} has left its data behind ({', '.join(there)}). Take it up first:"
+            f" relay adopt --stage {stage}"
+        )
     _show_plan(stack.name, planned)
     if planned.production and not show.somebody_answers():
         raise WrongUse("Nothing was deployed. Production needs a person who types at a terminal, each time.")
@@ -767,3 +775,37 @@ def _show_plan(name: str, planned: Plan) -> None:
         shown.append("It is deployed twice: one that fails at first must be deletable; then its ledger is protected.")
     shown += [show.cell(note) for note in planned.notes]
     show.answer(None, *shown, as_json=False)
+
+
+@app.command()
+def adopt(
+    *,
+    resource: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LogicalId=PhysicalId", help="Which one is meant, where several could be."),
+    ] = None,
+    yes: Yes = False,
+    stage: Annotated[str, typer.Option(help="Which stack: an environment of samconfig.toml.", autocompletion=_stages)],
+) -> None:
+    """Take up again what a deleted stack of this name has left: table, bucket, key, secret, queues and event bus."""
+    stack, folder = stack_of(stage), project()
+    template = read_template(folder / "template.yaml")
+    said = given(stage, (folder / "samconfig.toml").read_text(encoding="utf-8"))
+    if found := list(objections(stack.name, parameters_of(template), said)):
+        raise NotDeployed("\n".join(found))
+    parameters = wanted(parameters_of(template), said)
+    production = parameters["KivaEnvironment"] == "production"
+    if production and not show.somebody_answers():
+        raise WrongUse("Nothing was done. Production needs a person who types at a terminal.")
+    chosen = dict(each.partition("=")[::2] for each in resource or ())
+    there = leftovers.leftovers(stack, template, chosen)
+    change_set = leftovers.prepare(stack, template, there, parameters)
+    columns = {"Resource": "logical_id", "Type": "type", "Adopted is": "physical_id"}
+    will = [it._asdict() for it in leftovers.imported(stack, change_set)]
+    show.answer(None, show.rows(f"{stack.name} is made of what is there", columns, will), as_json=False)
+    if new := leftovers.retained(template).keys() - {it.logical_id for it in there}:
+        show.say(f"Not here, so that the deployment makes new ones: {', '.join(sorted(new))}")
+    if production or not yes:
+        ask(stack.name, parameters["KivaEnvironment"])
+    leftovers.execute(stack, change_set)
+    show.say(f"Adopted. The stack has no functions yet; next: relay deploy --stage {stage}")

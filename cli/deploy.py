@@ -143,8 +143,9 @@ def plan(stack: StackOfStage, parameters: Mapping[str, Parameter], given: Chosen
         raise NotDeployed("\n".join(found))
     now = live(stack)
     chosen = wanted(parameters, given)
-    for name in SCOPE if now else ():
-        before = now.parameters.get(name) if now else None
+    for name in SCOPE:
+        # A stack that was just adopted may have neither.
+        before = now.parameters.get(name, chosen[name]) if now else chosen[name]
         if before != chosen[name]:
             raise NotDeployed(
                 f"{name}: the stack {stack.name} was deployed with {before}, and samconfig.toml says {chosen[name]}."

@@ -63,6 +63,8 @@ class Account:
         no = "Stack with id kiva-relay-try does not exist"
         self.answers("cloudformation", "describe_stacks", error="ValidationError", message=no)
         self.has(role=role, concurrent=concurrent)
+        for _ in range(7):
+            self.answers("sqs", "get_queue_url", error="QueueDoesNotExist")
 
     def is_live(self, parameters, *, status="UPDATE_COMPLETE", role="", concurrent=1000):
         self.describes(parameters, status)
