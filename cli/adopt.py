@@ -25,7 +25,7 @@ IDENTIFIERS: Final = {
     "AWS::S3::Bucket": "BucketName",
     "AWS::SQS::Queue": "QueueUrl",
     "AWS::SecretsManager::ResourcePolicy": "Id",
-    "AWS::SecretsManager::Secret": "Id",
+    "AWS::SecretsManager::Secret": "Id",  # pragma: allowlist secret
 }
 """Types that hold something worth adopting, each with what identifies one of them."""
 TAG: Final = "kiva-relay-stack"
