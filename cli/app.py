@@ -29,10 +29,8 @@ from cli.credentials import CannotStore, store
 from cli.dead_letters import MOST_READ, DeadLetter, look
 from cli.dead_letters import redrive as put_back
 from cli.decide import ask, confirm, consequences, of_the_same_call
-from cli.deploy import NotDeployed, Plan, execute, plan
-from cli.files import Bad, NoMonth, Ready, WrongUse, far_off, lacks_month, month_before, read
 from cli.deploy import NotDeployed, Plan, execute, objections, plan, wanted
-from cli.files import WrongUse, far_off, read
+from cli.files import Bad, NoMonth, Ready, WrongUse, far_off, lacks_month, month_before, read
 from cli.health import Health
 from cli.init import NOTHING, optional, questions, value_of, written
 from cli.pause import GAP, switch
