@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 import responses
+import time_machine
 
 from fakes import PARTNER_URL
 from invocations import request, routes
@@ -22,6 +23,15 @@ def test_a_submission_shows_what_a_person_must_do_next(function, deployed, conso
     assert status == 200
     assert re.search("PA2|confirm_url", body["next_step"])
     assert body["kiva"]
+
+
+def test_what_is_retried_says_why_it_was_not_sent_and_by_when_it_is_tried_again(drafts, deployed, console):
+    deployed.answers = [(429, {})]
+    with time_machine.travel("2026-11-28T10:00:00Z", tick=False):
+        drafts.batch(drafts.message("L-1"))
+    assert console("/submissions/loan_draft/L-1")[1]["next_step"] == (
+        "nothing: Kiva asks to come later: HTTP 429; it is tried again by itself, by 2026-11-28 11:00 UTC"
+    )
 
 
 @pytest.mark.parametrize("path", ["/submissions/loan_draft/none", "/submissions/repayment/2026-10:L-1:1.00"])

@@ -10,6 +10,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -25,7 +26,7 @@ from .pa2 import Review, refusals
 from .payloads import NO_SUCH_PHOTO, Payloads
 from .photos import read_image
 from .relay import Relay, Verdict
-from .sending import Standing
+from .sending import LONGEST_PAUSE, Standing
 from .settings import Settings
 from .strict_json import decode, encode
 from .telemetry import Telemetry
@@ -365,11 +366,22 @@ def next_step(row: Row, standing: Standing | None = None) -> str:
         return _STUCK_STEP.format(row.kind)
     if row.state is State.ACCEPTED:
         return _ACCEPTED_STEPS[row.kind].format_map(row.outcome.kiva if row.outcome else {"upload_id": "?"})
-    if row.state in WAITING and standing and (kept := standing.keeps(row.kind)):
+    if row.state in WAITING:
+        return _step_of_waiting(row, standing)
+    return _STEPS.get(row.state, _BY_ITSELF)
+
+
+def _step_of_waiting(row: Row, standing: Standing | None) -> str:
+    """What keeps it from being sent: everything of its kind, or what its last try met."""
+    if standing and (kept := standing.keeps(row.kind)):
         return f"nothing for it alone: {kept}; after that it is sent by itself"
-    return _STEPS.get(row.state, "nothing: it is sent by itself")
+    if row.state is State.RETRY and row.outcome:
+        latest = datetime.fromisoformat(row.updated_at) + timedelta(seconds=LONGEST_PAUSE)
+        return f"nothing: {row.outcome.reason}; it is tried again by itself, by {latest:%Y-%m-%d %H:%M} UTC"
+    return _BY_ITSELF
 
 
+_BY_ITSELF = "nothing: it is sent by itself"
 _ACCEPTED_STEPS = {
     Kind.LOAN_DRAFT: "complete and publish the draft in PA2 > Loans > Drafts",
     Kind.JOURNAL_UPDATE: "open confirm_url, review the journals and publish them",
