@@ -23,6 +23,7 @@ OPERATIONS = {
     "events": ("PutEvents",),
     "s3": ("DeleteObject", "GetObject", "HeadObject", "ListObjectsV2", "PutObject"),
     "secretsmanager": ("GetSecretValue", "PutSecretValue"),
+    "sns": ("Publish",),
     "sqs": ("ChangeMessageVisibilityBatch", "SendMessage"),
     "ssm": ("GetParameter", "PutParameter"),
 }

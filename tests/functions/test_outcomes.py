@@ -140,8 +140,8 @@ def test_the_digest_says_what_waits_for_a_person(drafts, reports, outcomes, told
     assert digest["waiting"] == counts
     upload = runtime.ledger().read(Kind.REPAYMENT, "2026-10:L-3:100.50").outcome.kiva["upload_id"]
     assert digest["text"] == (
-        f"2 drafts to publish in PA2 > Loans > Drafts; 1 upload to finalise in PA2 > Repayments: {upload}; "
-        "1 call to decide, of which nobody knows whether Kiva has it; 1 refused submission to correct"
+        f"2 drafts to publish in PA2 > Loans > Drafts\n1 upload to finalise in PA2 > Repayments: {upload}\n"
+        "1 call to decide, of which nobody knows whether Kiva has it\n1 refused submission to correct"
     )
 
 
@@ -159,7 +159,7 @@ def test_the_digest_leads_to_the_archives_and_names_no_loan(deployed, context, o
     journals.batch(journals.message("L-1"))
     text = outcomes(TICK)["digest"]
     kiva = next(runtime.ledger().every(Kind.JOURNAL_UPDATE, "ACCEPTED")).outcome.kiva
-    assert text == f"1 archive to confirm: {kiva['confirm_url']}"
+    assert text == f"1 archive to confirm:\n{kiva['confirm_url']}"
     assert "L-1" not in json.dumps([event["detail"] for event in told()])
 
 

@@ -14,6 +14,7 @@ from samtranslator.translator.transform import transform
 
 ROOT = Path(__file__).parents[2]
 Template = dict[str, Any]
+NO_VALUE = {"Ref": "AWS::NoValue"}
 
 
 class _Loader(yaml.SafeLoader):
@@ -115,7 +116,7 @@ def _decide(node: Any, true: set[str]) -> Any:
             condition, then, otherwise = node["Fn::If"]
             return _decide(then if condition in true else otherwise, true)
         return {key: _decide(value, true) for key, value in node.items()}
-    return [_decide(value, true) for value in node] if isinstance(node, list) else node
+    return [it for value in node if (it := _decide(value, true)) != NO_VALUE] if isinstance(node, list) else node
 
 
 def _holds(node: Any, given: Mapping[str, str], conditions: Mapping[str, Any] | None = None) -> bool:

@@ -135,23 +135,24 @@ def outcomes_and_nothing_else_wake_their_function(template: Template) -> Iterato
         yield f"OutcomesFromLedger lets through {filters}"
 
 
-def only_its_rule_mails_the_digest(template: Template) -> Iterator[str]:
-    rules, policies = of_type(template, "AWS::Events::Rule"), of_type(template, "AWS::SNS::TopicPolicy")
-    for name in of_type(template, "AWS::SNS::Topic"):
-        may = [
-            (it["Effect"], it["Principal"], it["Action"], named(it["Resource"]), it.get("Condition"))
-            for policy in policies.values()
-            if name in map(named, policy["Topics"])
-            for it in policy["PolicyDocument"]["Statement"]
-        ]
-        senders = [
-            {"Fn::GetAtt": [rule, "Arn"]}
-            for rule, it in rules.items()
-            if name in {named(to["Arn"]) for to in it["Targets"]}
-        ]
-        events = {"Service": "events.amazonaws.com"}
-        if may != [("Allow", events, "sns:Publish", name, {"ArnEquals": {"aws:SourceArn": it}}) for it in senders]:
-            yield f"{name} takes messages of others than its rule"
+def one_function_alone_mails_the_coordinator(template: Template) -> Iterator[str]:
+    """Without a policy of ours SNS lets the whole account publish (SNS Developer Guide, on the default policy)."""
+    role = {"Fn::GetAtt": ["OutcomesFunctionRole", "Arn"]}
+    closed = {
+        named(topic)
+        for policy in of_type(template, "AWS::SNS::TopicPolicy").values()
+        for it in policy["PolicyDocument"]["Statement"]
+        if (it["Effect"], it["Principal"], it["Action"]) == ("Deny", "*", "sns:Publish")
+        if it.get("Condition") == {"ArnNotEquals": {"aws:PrincipalArn": role}}
+        for topic in policy["Topics"]
+    }
+    for name, policy in of_type(template, "AWS::SNS::TopicPolicy").items():
+        if any(it["Effect"] != "Deny" for it in policy["PolicyDocument"]["Statement"]):
+            yield f"{name} gives somebody a right"
+    for name in of_type(template, "AWS::SNS::Topic").keys() - closed:
+        yield f"{name} takes messages of others than the function behind the stream"
+    if of_type(template, "AWS::Events::Rule"):
+        yield "a rule tells somebody what the function tells by itself"
 
 
 def every_queue_has_a_valve_towards_kiva(template: Template) -> Iterator[str]:
@@ -249,7 +250,7 @@ def the_key_is_lent_to_services_alone(template: Template) -> Iterator[str]:
     uses = re.compile(r"\*|kms:(Decrypt|Encrypt|GenerateDataKey|ReEncrypt|CreateGrant)")
     for statement in key["KeyPolicy"]["Statement"]:
         condition, who = json.dumps(statement.get("Condition", {})), statement["Principal"]
-        through = r"kms:EncryptionContext:aws:(logs:arn|sns:topicArn)" if "Service" in who else "kms:ViaService"
+        through = "kms:EncryptionContext:aws:logs:arn" if "Service" in who else "kms:ViaService"
         if any(uses.search(action) for action in listed(statement["Action"])) and not re.search(through, condition):
             yield f"{statement['Sid']} lets {who} use the key without a service in between"
         if "Service" not in who and named(who.get("AWS")) != "arn:${AWS::Partition}:iam::${AWS::AccountId}:root":

@@ -147,7 +147,7 @@ def test_every_function_gets_exactly_the_variables_that_settings_reads():
     own = {name: {"QUEUE_URL", "DEAD_LETTER_QUEUE_URL"} for name in QUEUE_FUNCTIONS}
     own["LoanDraftsFunction"] |= {"STRICT_DRAFTS"}
     own["HousekeepingFunction"] = HOUSEKEEPING
-    own["OutcomesFunction"] = {"EVENT_BUS", "DEAD_LETTER_QUEUE_URL"}
+    own["OutcomesFunction"] = {"EVENT_BUS", "DIGEST_TOPIC", "DEAD_LETTER_QUEUE_URL"}
     for name, function in functions.items():
         assert function["Environment"]["Variables"].keys() == EVERY_FUNCTION | own.get(name, set()), name
 
@@ -226,6 +226,12 @@ def test_the_token_is_where_the_parameter_says(function):
 def test_a_stack_that_is_there_protects_its_ledger_when_it_is_asked_to(asked, protected):
     stack = as_deployed(translate(read()), STAGE | {"DeletionProtection": asked})
     assert of_type(stack, "AWS::DynamoDB::Table")["LedgerTable"]["DeletionProtectionEnabled"] is protected
+
+
+def test_the_digest_is_mailed_where_somebody_wants_it():
+    assert environment_of("OutcomesFunction", STAGE)["DIGEST_TOPIC"] == ""
+    wanted = environment_of("OutcomesFunction", STAGE | {"CoordinatorEmail": "coordinator@example.org"})
+    assert named(wanted["DIGEST_TOPIC"]) == "DigestTopic"
 
 
 def test_the_accounts_role_for_the_logs_of_apis_is_left_alone_when_others_have_set_it():

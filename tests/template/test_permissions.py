@@ -95,18 +95,17 @@ OUTCOMES = (
         "${LedgerTable.Arn}/stream/*",
         *("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"),
     )
-    | actions(item("run#digest"), "dynamodb:PutItem")
+    | actions(item("run#digest"), "dynamodb:GetItem", "dynamodb:PutItem")
     | actions("EventBus.Arn", "events:PutEvents")
     | actions("OutcomesDeadLetterQueue.Arn", "sqs:SendMessage")
-    | actions(key_in("dynamodb", "sqs"), "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey")
+    | actions(key_in("dynamodb", "sns", "sqs"), "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey")
 )
 """Of the one function that never calls Kiva: no credentials, no token."""
 
 
-def deployed(token_store: str) -> Template:
-    return as_deployed(
-        translate(read()), {"KivaEnvironment": "stage", "KivaPartnerId": "9001", "TokenStore": token_store}
-    )
+def deployed(token_store: str, **others: str) -> Template:
+    stack = {"KivaEnvironment": "stage", "KivaPartnerId": "9001", "TokenStore": token_store}
+    return as_deployed(translate(read()), stack | others)
 
 
 def rights(template: Template, role: dict[str, Any]) -> set[Right]:
@@ -148,6 +147,14 @@ def test_a_function_may_do_exactly_this(function, token_store):
 def test_the_function_that_never_calls_kiva_may_do_exactly_this(token_store):
     template = deployed(token_store)
     assert rights(template, of_type(template, "AWS::IAM::Role")["OutcomesFunctionRole"]) == OUTCOMES
+
+
+def test_with_a_coordinator_it_mails_and_no_other_function_does():
+    template = deployed("ssm", CoordinatorEmail="coordinator@example.org")
+    roles = of_type(template, "AWS::IAM::Role")
+    mails = actions("DigestTopic", "sns:Publish")
+    assert {name for name, role in roles.items() if rights(template, role) & mails} == {"OutcomesFunctionRole"}
+    assert rights(template, roles["OutcomesFunctionRole"]) == OUTCOMES | mails
 
 
 def test_no_role_was_forgotten_and_those_that_are_not_functions_can_do_one_thing():

@@ -210,19 +210,26 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
         lambda it: of(it, "OutcomesFromLedger")["FilterCriteria"]["Filters"].append({"Pattern": "{}"}),
     ),
     (
-        rules.only_its_rule_mails_the_digest,
-        "any rule of any account",
+        rules.one_function_alone_mails_the_coordinator,
+        "any function",
         lambda it: of(it, "DigestTopicPolicy")["PolicyDocument"]["Statement"][0].pop("Condition"),
     ),
     (
-        rules.only_its_rule_mails_the_digest,
-        "anybody",
-        lambda it: of(it, "DigestTopicPolicy")["PolicyDocument"]["Statement"][0].update(Principal="*"),
+        rules.one_function_alone_mails_the_coordinator,
+        "all of the account",
+        lambda it: it["Resources"].pop("DigestTopicPolicy"),
     ),
     (
-        rules.only_its_rule_mails_the_digest,
-        "not even its rule",
-        lambda it: it["Resources"].pop("DigestTopicPolicy"),
+        rules.one_function_alone_mails_the_coordinator,
+        "everybody",
+        lambda it: of(it, "DigestTopicPolicy")["PolicyDocument"]["Statement"].append(
+            {"Effect": "Allow", "Principal": "*", "Action": "sns:Publish", "Resource": {"Ref": "DigestTopic"}}
+        ),
+    ),
+    (
+        rules.one_function_alone_mails_the_coordinator,
+        "a rule of the bus as well",
+        lambda it: it["Resources"].update(Rule={"Type": "AWS::Events::Rule", "Properties": {"Targets": []}}),
     ),
     (
         rules.every_queue_has_a_valve_towards_kiva,
@@ -380,7 +387,7 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     ),
     (
         rules.the_key_is_lent_to_services_alone,
-        "the topics of every stack",
+        "SNS and whoever else there is",
         lambda it: key_statements(it)[4].pop("Condition"),
     ),
     (

@@ -84,7 +84,10 @@ ARGUMENTS = {
     "TransactItems": [],
     "RequestItems": {},
     "Item": {},
+    "Message": "1 draft to publish",
 }
+ANSWERS = {"sns": b"<PublishResponse><PublishResult/></PublishResponse>"}
+"""Of the services that speak XML: an empty one is none."""
 EVENT = {"Entries": [{"Time": datetime(2026, 11, 25, tzinfo=UTC), "Source": "kiva-relay", "Detail": "{}"}]}
 
 
@@ -97,7 +100,7 @@ def test_every_operation_sends_the_same_request(service, name, session):
 def request(session, service, name):
     """What the operation sends, but for what says when."""
     client = session.create_client(service, "us-east-1", config=Config(parameter_validation=False))
-    requests = answer_at_once(client, (200, b""))
+    requests = answer_at_once(client, (200, ANSWERS.get(service, b"")))
     shape = client.meta.service_model.operation_model(name).input_shape
     once = {"ClientRequestToken"} & set(shape.members)
     arguments = ARGUMENTS | (EVENT if service == "events" else {})

@@ -71,9 +71,33 @@ class DeadLetters:
         self.letters.append(json.loads(MessageBody))
 
 
+class Mail:
+    """Takes mails, unless it is down."""
+
+    def __init__(self):
+        self.sent = []
+        self.down = False
+
+    def publish(self, **mail):
+        if self.down:
+            raise ConnectionError("canary: no such topic")
+        self.sent.append(mail)
+
+
 @pytest.fixture
 def bus():
     return Bus()
+
+
+@pytest.fixture
+def mail():
+    return Mail()
+
+
+@pytest.fixture
+def mailing(outcomes, settings):
+    """The outcomes of a stack whose coordinator wants the digest by mail."""
+    return msgspec.structs.replace(outcomes, settings=msgspec.structs.replace(settings, digest_topic="arn:topic"))
 
 
 @pytest.fixture
@@ -82,8 +106,10 @@ def dead_letters():
 
 
 @pytest.fixture
-def outcomes(settings, ledger, sending, runs, bus, dead_letters, clock):
-    return Outcomes(settings, ledger, sending, runs, lambda: bus, lambda: dead_letters, Telemetry({}), clock)
+def outcomes(settings, ledger, sending, runs, bus, dead_letters, mail, clock):
+    return Outcomes(
+        settings, ledger, sending, runs, lambda: bus, lambda: dead_letters, lambda: mail, Telemetry({}), clock
+    )
 
 
 @pytest.fixture
@@ -485,12 +511,98 @@ def test_a_digest_is_written_down_with_what_waits_also_where_nothing_does(one, s
     assert runs.last("digest").result["drafts"] == 1
 
 
-def test_a_digest_that_the_bus_refuses_is_a_failed_run_which_lambda_repeats(one, settle, outcomes, bus, runs):
+def test_a_digest_that_the_bus_refuses_is_a_failed_run_which_lambda_repeats(one, settle, outcomes, bus, runs, capsys):
     settle(one, kiva={"loan_draft_uuid": "u-1"})
     bus.refused = {"SubmissionDigest"}
-    with pytest.raises(ConnectionError, match="ThrottlingException"):
+    with pytest.raises(ConnectionError, match="the digest's event was not taken"):
         outcomes.publish_digest()
     assert runs.last("digest") is None
+    bus.refused = set()
+    outcomes.publish_digest()
+    assert len(bus.taken) == 1
+    assert runs.last("digest").result["drafts"] == 1
+
+
+def test_a_digest_has_a_line_for_each_thing_and_each_link(rules, one, settle, outcomes, bus):
+    settle(one, kiva={"loan_draft_uuid": "u-1"})
+    journal = {"internal_loan_id": "L-9", "internal_client_id": "C-1", "subject": "a", "body": "b"}
+    submissions = parse(Kind.JOURNAL_UPDATE, json.dumps({"journals": [journal]}), rules).submissions
+    settle(*submissions, kiva={"archive_id": "48001", "confirm_url": "https://kiva.test/confirm/48001"})
+    assert outcomes.publish_digest().splitlines() == [
+        "1 draft to publish in PA2 > Loans > Drafts",
+        "1 archive to confirm:",
+        "https://kiva.test/confirm/48001",
+    ]
+
+
+def test_nobody_is_mailed_where_nobody_wants_it_or_nothing_waits(one, settle, outcomes, mailing, mail):
+    mailing.publish_digest()
+    settle(one, kiva={"loan_draft_uuid": "u-1"})
+    outcomes.publish_digest()
+    assert mail.sent == []
+
+
+def test_a_mail_says_in_its_subject_which_kiva_which_partner_and_how_much(rules, settle, mailing, mail, bus):
+    settle(draft(rules, "L-1"), kiva={"loan_draft_uuid": "u-1"})
+    mailing.publish_digest()
+    settle(draft(rules, "L-2"), kiva={"loan_draft_uuid": "u-2"})
+    mailing.publish_digest()
+    first, second = mail.sent
+    assert first["Subject"] == "Kiva sandbox, partner 9001: 1 thing waits for a person"
+    assert second == {
+        "TopicArn": "arn:topic",
+        "Subject": "Kiva sandbox, partner 9001: 2 things wait for a person",
+        "Message": "2 drafts to publish in PA2 > Loans > Drafts",
+    }
+    assert len(bus.taken) == 2
+
+
+def test_a_run_that_is_repeated_mails_and_does_not_tell_the_bus_again(one, settle, mailing, mail, bus, runs):
+    settle(one, kiva={"loan_draft_uuid": "u-1"})
+    mail.down = True
+    for _ in range(2):
+        with pytest.raises(ConnectionError, match="the digest's mail was not taken"):
+            mailing.publish_digest()
+    assert (len(bus.taken), mail.sent, runs.last("digest")) == (1, [], None)
+    mail.down = False
+    mailing.publish_digest()
+    assert (len(bus.taken), len(mail.sent)) == (1, 1)
+    assert runs.last("digest").result["drafts"] == 1
+
+
+def test_a_run_that_is_repeated_tells_the_bus_and_does_not_mail_again(one, settle, mailing, mail, bus):
+    settle(one, kiva={"loan_draft_uuid": "u-1"})
+    bus.down = True
+    with pytest.raises(ConnectionError, match="the digest's event was not taken"):
+        mailing.publish_digest()
+    bus.down = False
+    mailing.publish_digest()
+    assert (len(bus.taken), len(mail.sent)) == (1, 1)
+
+
+def test_while_neither_is_to_be_reached_both_are_missed_and_neither_is_forgotten(one, settle, mailing, mail, bus):
+    settle(one, kiva={"loan_draft_uuid": "u-1"})
+    bus.down = mail.down = True
+    with pytest.raises(ConnectionError, match="the digest's event and mail was not taken"):
+        mailing.publish_digest()
+    bus.down = mail.down = False
+    mailing.publish_digest()
+    assert (len(bus.taken), len(mail.sent)) == (1, 1)
+
+
+def test_what_a_failed_run_has_told_is_told_again_the_next_day(one, settle, mailing, mail, bus, clock, runs):
+    settle(one, kiva={"loan_draft_uuid": "u-1"})
+    mailing.publish_digest()
+    yesterday = runs.last("digest")
+    mail.down = True
+    clock.advance(86400)
+    with pytest.raises(ConnectionError):
+        mailing.publish_digest()
+    assert runs.last("digest") == yesterday
+    mail.down = False
+    clock.advance(86400)
+    mailing.publish_digest()
+    assert (len(bus.taken), len(mail.sent)) == (3, 2)
 
 
 # --- what they say --------------------------------------------------------------------------------------------------

@@ -82,6 +82,7 @@ def test_a_complete_environment_is_read_whole():
         unknown_policies=dict.fromkeys(KINDS, UnknownPolicy.HOLD),
         queue_urls=dict.fromkeys(KINDS, ""),
         event_bus="",
+        digest_topic="",
     )
 
 

@@ -1,4 +1,4 @@
-"""Outcomes as events: what has settled goes from the ledger's stream to an EventBridge bus, and a digest each morning.
+"""Outcomes as events: what has settled goes from the ledger's stream to an EventBridge bus; a digest there and by mail.
 
 From the stream, and not from the sender's last line: DynamoDB puts every change into it and keeps it for 24 hours, so
 an outcome is told also when its sender died right after writing it down. A record may come twice, with the same id.
@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import batched
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -223,11 +224,8 @@ class Digest(Struct, frozen=True, kw_only=True):
 
 
 def text_of(waiting: Waiting, standing: Standing) -> str:
-    """What waits, for a person to read; empty when nothing does.
-
-    One line: EventBridge hands a line's end on as the two characters that JSON writes for it.
-    """
-    return "; ".join(_parts(waiting, standing))
+    """What waits, for a person to read, in lines; empty when nothing does."""
+    return "\n".join(_parts(waiting, standing))
 
 
 def _parts(waiting: Waiting, standing: Standing) -> Iterator[str]:
@@ -237,7 +235,8 @@ def _parts(waiting: Waiting, standing: Standing) -> Iterator[str]:
     if archives := waiting.made[Kind.JOURNAL_UPDATE]:
         outcomes = (made.rows[0].outcome for made in archives)
         urls = [outcome.kiva["confirm_url"] for outcome in outcomes if outcome and "confirm_url" in outcome.kiva]
-        yield f"{_number(len(archives), 'archive')} to confirm{': ' if urls else ''}{' '.join(_named(urls))}"
+        yield f"{_number(len(archives), 'archive')} to confirm{':' if urls else ''}"
+        yield from _named(urls)
     if uploads := [made.kiva_reference for made in waiting.made[Kind.REPAYMENT]]:
         yield f"{_number(len(uploads), 'upload')} to finalise in PA2 > Repayments: {', '.join(_named(uploads))}"
     if calls := len(waiting.unknown):
@@ -268,6 +267,7 @@ class Outcomes(Struct, frozen=True):
     runs: Runs
     events: "Callable[[], EventBridgeClient]"
     sqs: "Callable[[], SQSClient]"
+    sns: Callable[[], Any]
     telemetry: Telemetry
     clock: Callable[[], float] = time.time
 
@@ -300,22 +300,51 @@ class Outcomes(Struct, frozen=True):
         return [records[end]["dynamodb"]["SequenceNumber"]] if end < len(records) else []
 
     def publish_digest(self) -> str:
-        """Publish what waits for a person, and give its text; nothing when nothing waits.
+        """Tell the bus and the coordinator what waits for a person, and give the text; nothing when nothing waits.
+
+        Each of the two is told, whatever becomes of the other. Lambda repeats a run that failed; what the day's run has
+        told before is not told again.
 
         Raises:
-            ConnectionError: the bus has not taken it. (So may botocore raise an error of its own.)
+            ConnectionError: one of them has not taken it.
         """
         now = datetime.fromtimestamp(self.clock(), UTC)
         waiting = look(self.ledger, (now - timedelta(days=DIGEST_DAYS)).date())
         text = text_of(waiting, self.sending.standing())
         if text:
             stage = {"environment": self.settings.environment, "partner_id": self.settings.partner_id}
-            digest = Digest(version="1", **stage, waiting=counts(waiting), text=text)
-            (taken,) = self.events().put_events(Entries=[self._entry(DIGEST, digest, now)])["Entries"]
-            if "ErrorCode" in taken:
-                raise ConnectionError(f"the bus refused the digest: {taken['ErrorCode']}")
+            self._tell(Digest(version="1", **stage, waiting=counts(waiting), text=text), now)
         self.runs.ended("digest", counts(waiting))
         return text
+
+    def _tell(self, digest: Digest, now: datetime) -> None:
+        parts: dict[str, Callable[[], None]] = {"event": partial(self._put_digest, digest, now)}
+        if self.settings.digest_topic:
+            parts["mail"] = partial(self._mail, digest)
+        day = now.date().isoformat()
+        told = self.runs.parts("digest", day)
+        for name in parts.keys() - told:
+            try:
+                parts[name]()
+            except Exception as error:  # noqa: BLE001 the other one must not suffer for it
+                self.telemetry.unexpected(f"the digest's {name} was not taken", error)
+            else:
+                told |= {name}
+        if missing := parts.keys() - told:
+            self.runs.parted("digest", day, told)
+            raise ConnectionError(f"the digest's {' and '.join(sorted(missing))} was not taken; the log says why")
+
+    def _put_digest(self, digest: Digest, now: datetime) -> None:
+        (taken,) = self.events().put_events(Entries=[self._entry(DIGEST, digest, now)])["Entries"]
+        if "ErrorCode" in taken:
+            raise ConnectionError(taken["ErrorCode"])
+
+    def _mail(self, digest: Digest) -> None:
+        """Source of a subject's limits, 100 characters in one line: Amazon SNS API Reference, "Publish"."""
+        number = sum(digest.waiting.values())
+        waits = "1 thing waits" if number == 1 else f"{number} things wait"
+        subject = f"Kiva {digest.environment}, partner {digest.partner_id}: {waits} for a person"
+        self.sns().publish(TopicArn=self.settings.digest_topic, Subject=subject, Message=digest.text)
 
     def _entries(
         self, record: Record, event: Settled | None, again: Row | None

@@ -35,13 +35,31 @@ class Runs:
     def ended(self, name: Name, result: Mapping[str, Any]) -> None:
         """Write down that a run has ended well just now."""
         ended_at = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds")
+        # In place of the whole item: which parts of a run were done is over with it.
         item = {**self._key(name), "ended_at": {"S": ended_at}, "result": {"S": msgspec.json.encode(result).decode()}}
         self._client().put_item(TableName=self._table, Item=item)
 
     def last(self, name: Name) -> Run | None:
         """The last run, or None before the first."""
         item = self._client().get_item(TableName=self._table, Key=self._key(name), ConsistentRead=True).get("Item")
-        return Run(item["ended_at"]["S"], msgspec.json.decode(item["result"]["S"])) if item else None
+        ended = item and "ended_at" in item
+        return Run(item["ended_at"]["S"], msgspec.json.decode(item["result"]["S"])) if ended else None
+
+    def parted(self, name: Name, day: str, parts: frozenset[str]) -> None:
+        """Write down which parts of a day's run are done, where others failed."""
+        done = msgspec.json.encode({"day": day, "parts": sorted(parts)}).decode()
+        self._client().update_item(
+            TableName=self._table,
+            Key=self._key(name),
+            UpdateExpression="SET done = :done",
+            ExpressionAttributeValues={":done": {"S": done}},
+        )
+
+    def parts(self, name: Name, day: str) -> frozenset[str]:
+        """Which parts of a day's run were done by one that failed."""
+        item = self._client().get_item(TableName=self._table, Key=self._key(name), ConsistentRead=True).get("Item")
+        done = msgspec.json.decode(item["done"]["S"]) if item and "done" in item else {}
+        return frozenset(done["parts"]) if done.get("day") == day else frozenset()
 
     def _key(self, name: Name) -> dict[str, Any]:
         return {"pk": {"S": f"{self._scope}#run#{name}"}}

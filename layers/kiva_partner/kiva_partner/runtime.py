@@ -181,7 +181,7 @@ def outcomes() -> "Outcomes":
     """What is told to others."""
     from .outcomes import Outcomes  # noqa: PLC0415 one function needs it, and five start without
 
-    return Outcomes(settings(), ledger(), sending(), runs(), aws("events"), aws("sqs"), telemetry())
+    return Outcomes(settings(), ledger(), sending(), runs(), aws("events"), aws("sqs"), aws("sns"), telemetry())
 
 
 @cache

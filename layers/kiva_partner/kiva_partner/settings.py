@@ -67,6 +67,7 @@ class Settings(Struct, frozen=True):
     unknown_policies: Mapping[str, UnknownPolicy]
     queue_urls: Mapping[str, str]
     event_bus: str
+    digest_topic: str
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Settings":
@@ -107,8 +108,9 @@ class Settings(Struct, frozen=True):
             # Only housekeeping has these, for each kind.
             unknown_policies={kind: reader.policy(f"{kind.upper()}_UNKNOWN_POLICY") for kind in KINDS},
             queue_urls={kind: environment.get(f"{kind.upper()}_QUEUE_URL", "") for kind in KINDS},
-            # Only the function behind the stream has it.
+            # Only the function behind the stream has these; the second is empty where nobody wants the digest by mail.
             event_bus=environment.get("EVENT_BUS", ""),
+            digest_topic=environment.get("DIGEST_TOPIC", ""),
         )
         mistakes = reader.mistakes or list(_contradictions(settings, environment))
         if mistakes:
