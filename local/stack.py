@@ -392,7 +392,7 @@ def _adapt(build: Path) -> None:
             file.chmod(0o755)
             for statement in properties["Policies"][-1]["Statement"]:
                 # For a batch MiniStack wants a right of its own; AWS knows none.
-                if "sqs:ChangeMessageVisibility" in statement["Action"]:
+                if "sqs:ChangeMessageVisibility" in statement.get("Action", ()):
                     statement["Action"].append("sqs:ChangeMessageVisibilityBatch")
         elif resource["Type"] == "AWS::Lambda::EventSourceMapping" and "ScalingConfig" in properties:
             # A number from a parameter arrives as text, on which MiniStack's poller stumbles and delivers nothing.
