@@ -42,8 +42,9 @@ class Runs:
     def last(self, name: Name) -> Run | None:
         """The last run, or None before the first."""
         item = self._client().get_item(TableName=self._table, Key=self._key(name), ConsistentRead=True).get("Item")
-        ended = item and "ended_at" in item
-        return Run(item["ended_at"]["S"], msgspec.json.decode(item["result"]["S"])) if ended else None
+        if not item or "ended_at" not in item:
+            return None
+        return Run(item["ended_at"]["S"], msgspec.json.decode(item["result"]["S"]))
 
     def parted(self, name: Name, day: str, parts: frozenset[str]) -> None:
         """Write down which parts of a day's run are done, where others failed."""
