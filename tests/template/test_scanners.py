@@ -19,7 +19,6 @@ from template.cloudformation import ROOT, Template, read, translate
 EXCEPTIONS = {
     "cfn-lint I3042": "SAM writes ARNs with the partition of the region that it translates for",
     "cfn-lint ES1001": "a destination for failures is for streams; a queue has its dead-letter queue",
-    "cfn-lint ES4000": "a digest that cannot be mailed comes anew the next morning",
     "cfn-lint ES6000": "a dead-letter queue is where it ends",
     "cfn-lint WS1004": "it does not follow LoggingConfig to the group; rules.py does",
     "checkov CKV_AWS_115": "MaximumConcurrency limits the queues; a reservation would take from the account's rest",
