@@ -557,6 +557,12 @@ def test_a_mail_says_in_its_subject_which_kiva_which_partner_and_how_much(rules,
     assert len(bus.taken) == 2
 
 
+def test_a_mail_says_that_sending_is_paused_where_nothing_else_waits(sending, mailing, mail):
+    sending.pause([Kind.REPAYMENT], "arn:ann", "Akinyi was paid twice")
+    mailing.publish_digest()
+    assert [each["Subject"] for each in mail.sent] == ["Kiva sandbox, partner 9001: sending is paused"]
+
+
 def test_a_run_that_is_repeated_mails_and_does_not_tell_the_bus_again(one, settle, mailing, mail, bus, runs):
     settle(one, kiva={"loan_draft_uuid": "u-1"})
     mail.down = True

@@ -342,8 +342,10 @@ class Outcomes(Struct, frozen=True):
     def _mail(self, digest: Digest) -> None:
         """Source of a subject's limits, 100 characters in one line: Amazon SNS API Reference, "Publish"."""
         number = sum(digest.waiting.values())
-        waits = "1 thing waits" if number == 1 else f"{number} things wait"
-        subject = f"Kiva {digest.environment}, partner {digest.partner_id}: {waits} for a person"
+        news = {0: "sending is paused", 1: "1 thing waits for a person"}.get(
+            number, f"{number} things wait for a person"
+        )
+        subject = f"Kiva {digest.environment}, partner {digest.partner_id}: {news}"
         self.sns().publish(TopicArn=self.settings.digest_topic, Subject=subject, Message=digest.text)
 
     def _entries(
