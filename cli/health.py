@@ -163,6 +163,24 @@ class Health:
                 yield Line("queues", "ok", detail)
         if is_empty:
             yield Line("queues", "ok", "all are empty")
+        else:
+            yield from _as_far_as_allowed("oldest message", "cloudwatch:GetMetricStatistics", self._oldest)
+
+    def _oldest(self) -> Iterator[Line]:
+        """SQS's own metric passes over what was received three times, so the consumers tell it, at each delivery."""
+        told = self._stack.client("cloudwatch").get_metric_statistics(
+            Namespace="KivaRelay",
+            MetricName="OldestMessageSeconds",
+            Dimensions=[{"Name": "service", "Value": self._stack.name}],
+            StartTime=self._now - WAITS_LONG,  # each is delivered within the hour
+            EndTime=self._now,
+            Period=int(WAITS_LONG.total_seconds()),
+            Statistics=["Maximum"],
+        )["Datapoints"]
+        oldest = timedelta(seconds=max((each["Maximum"] for each in told), default=0))
+        if oldest > WAITS_LONG:
+            detail = f"of the messages of the last hour one was {span(oldest)} old"
+            yield Line("oldest message", "look", detail, 'docs/runbook.md, "Messages wait too long"')
 
     def _dead_letters(self) -> Iterator[Line]:
         sqs = self._stack.client("sqs")

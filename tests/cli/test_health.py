@@ -1,6 +1,7 @@
 """`relay health`: a verdict for each line, the next command, and an exit code for machines."""
 
 import json
+from datetime import UTC, datetime
 
 import boto3
 import pytest
@@ -222,6 +223,19 @@ def test_messages_in_the_queues_are_counted_waiting_and_in_flight(deployed, stac
         deployed["sqs"].send_message(QueueUrl=url, MessageBody="canary")
     deployed["sqs"].receive_message(QueueUrl=url)
     assert ("queues", "ok", "repayments: 2 wait, 1 in flight or to be retried", "") in lines()[0]
+
+
+@pytest.mark.parametrize(("seconds", "verdicts"), [(7300.0, ["look"]), (600.0, [])])
+def test_of_messages_that_wait_the_age_of_the_oldest_is_told(deployed, stack, lines, seconds, verdicts):
+    metric = {"MetricName": "OldestMessageSeconds", "Dimensions": [{"Name": "service", "Value": "a-stack"}]}
+    at = datetime(2026, 11, 28, 9, 40, tzinfo=UTC)
+    told = [{**metric, "Value": seconds, "Timestamp": at}]
+    deployed["cloudwatch"].put_metric_data(Namespace="KivaRelay", MetricData=told)
+    assert [line for line in lines()[0] if line[0] == "oldest message"] == []
+    deployed["sqs"].send_message(QueueUrl=stack.output("RepaymentsQueueUrl"), MessageBody="canary")
+    found = [line for line in lines()[0] if line[0] == "oldest message"]
+    assert [line[1] for line in found] == verdicts
+    assert [line[2] for line in found] == ["of the messages of the last hour one was 2 h old"][: len(verdicts)]
 
 
 def test_an_alarm_that_rings_leads_to_its_heading_of_the_runbook(deployed, lines):
