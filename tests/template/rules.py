@@ -43,6 +43,10 @@ OUR_PATH = "/${AWS::StackName}/"
 OUR_ROLES = f"arn:${{AWS::Partition}}:iam::${{AWS::AccountId}}:role{OUR_PATH}*"
 """The roles of the functions that call Kiva, by which policies tell them from all others."""
 
+OUR_PARAMETER = (
+    "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter/kiva-relay/${AWS::StackName}/token"
+)
+
 Metric = tuple[str, str, tuple[tuple[str, str], ...]]
 """Namespace, name, and dimensions in their order."""
 
@@ -249,6 +253,8 @@ def the_key_is_lent_to_services_alone(template: Template) -> Iterator[str]:
         yield "StackKey is never rotated"
     uses = re.compile(r"\*|kms:(Decrypt|Encrypt|GenerateDataKey|ReEncrypt|CreateGrant)")
     for statement in key["KeyPolicy"]["Statement"]:
+        if statement["Effect"] == "Deny":
+            continue
         condition, who = json.dumps(statement.get("Condition", {})), statement["Principal"]
         through = "kms:EncryptionContext:aws:logs:arn" if "Service" in who else "kms:ViaService"
         if any(uses.search(action) for action in listed(statement["Action"])) and not re.search(through, condition):
@@ -278,6 +284,18 @@ def only_the_functions_that_call_kiva_read_secrets(template: Template) -> Iterat
                 closed.add(named(policy["SecretId"]).removesuffix(".Id"))
     for name in of_type(template, "AWS::SecretsManager::Secret").keys() - closed:
         yield f"{name} may be read by others than the functions"
+
+
+def only_the_functions_that_call_kiva_decrypt_a_token_in_ssm(template: Template) -> Iterator[str]:
+    """SSM has no policies on a parameter that only its own account reads; the key's policy stands in for it."""
+    others = {
+        "ArnNotLike": {"aws:PrincipalArn": {"Fn::Sub": OUR_ROLES}},
+        "StringEquals": {"kms:EncryptionContext:PARAMETER_ARN": {"Fn::Sub": OUR_PARAMETER}},
+    }
+    statements = of_type(template, "AWS::KMS::Key")["StackKey"]["KeyPolicy"]["Statement"]
+    deny = "Deny", {"AWS": "*"}, "kms:Decrypt", others
+    if not any((it["Effect"], it["Principal"], it["Action"], it.get("Condition")) == deny for it in statements):
+        yield "StackKey decrypts a token in SSM for others than the functions"
 
 
 def no_secret_lies_in_a_plain_parameter(template: Template) -> Iterator[str]:

@@ -9,6 +9,7 @@ import pytest
 from kiva_partner import runtime
 from kiva_partner.settings import Settings
 from template.cloudformation import ROOT, as_deployed, defaults, named, of_type, read, refusals, translate
+from template.rules import OUR_PARAMETER
 
 PRODUCTION = {"KivaEnvironment": "production", "KivaPartnerId": "63"}
 STAGE = {"KivaEnvironment": "stage", "KivaPartnerId": "63"}
@@ -218,7 +219,7 @@ def test_the_token_is_where_the_parameter_says(function):
     in_secret = environment_of(function, STAGE | {"TokenStore": "secrets-manager"})
     in_parameter = environment_of(function, STAGE | {"TokenStore": "ssm"})
     assert named(in_secret["TOKEN_STORE_NAME"]) == "TokenSecret.Id"
-    assert named(in_parameter["TOKEN_STORE_NAME"]) == "/kiva-relay/${AWS::StackName}/token"
+    assert named(in_parameter["TOKEN_STORE_NAME"]) == OUR_PARAMETER.partition(":parameter")[2]
     assert "TokenSecret" not in as_deployed(translate(read()), STAGE | {"TokenStore": "ssm"})["Resources"]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from template.cloudformation import Template, as_deployed, listed, named, of_type, read, translate
-from template.rules import AWS_POLICIES
+from template.rules import AWS_POLICIES, OUR_PARAMETER
 
 Right = tuple[str, str]
 
@@ -21,9 +21,6 @@ def item(*sorts: str) -> str:
     return f"LedgerTable.Arn if ForAllValues:StringEquals dynamodb:LeadingKeys {shown}"
 
 
-PARAMETER = "arn:${AWS::Partition}:ssm:${AWS::Region}:${AWS::AccountId}:parameter/kiva-relay/${AWS::StackName}/token"
-
-
 def key_in(*services: str) -> str:
     """The stack's key, in the hands of these services."""
     names = [f"{service}.${{AWS::Region}}.${{AWS::URLSuffix}}" for service in services]
@@ -36,7 +33,7 @@ def actions(resource: str, *names: str) -> set[Right]:
 
 TOKEN_IN = {
     "secrets-manager": actions("TokenSecret.Id", "secretsmanager:GetSecretValue", "secretsmanager:PutSecretValue"),
-    "ssm": actions(PARAMETER, "ssm:GetParameter", "ssm:PutParameter"),
+    "ssm": actions(OUR_PARAMETER, "ssm:GetParameter", "ssm:PutParameter"),
 }
 CALL_KIVA = (
     actions("CredentialsSecret.Id", "secretsmanager:GetSecretValue")

@@ -34,9 +34,9 @@ def statements(template: Template, function: str) -> list[dict[str, Any]]:
     return found
 
 
-def key_statements(template: Template) -> list[dict[str, Any]]:
+def key_statement(template: Template, sid: str) -> dict[str, Any]:
     found: list[dict[str, Any]] = of(template, "StackKey")["KeyPolicy"]["Statement"]
-    return found
+    return next(it for it in found if it["Sid"] == sid)
 
 
 def of_readers(template: Template) -> dict[str, Any]:
@@ -363,37 +363,37 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     (
         rules.the_key_is_lent_to_services_alone,
         "the account may do everything with it",
-        lambda it: key_statements(it)[0].update(Action="kms:*"),
+        lambda it: key_statement(it, "Administer").update(Action="kms:*"),
     ),
     (
         rules.the_key_is_lent_to_services_alone,
         "whoever administers it may decrypt",
-        lambda it: key_statements(it)[0]["Action"].append("kms:Decrypt"),
+        lambda it: key_statement(it, "Administer")["Action"].append("kms:Decrypt"),
     ),
     (
         rules.the_key_is_lent_to_services_alone,
         "without a service in between",
-        lambda it: key_statements(it)[1].pop("Condition"),
+        lambda it: key_statement(it, "UseThroughServices").pop("Condition"),
     ),
     (
         rules.the_key_is_lent_to_services_alone,
         "lent to anybody",
-        lambda it: key_statements(it)[2]["Condition"].pop("Bool"),
+        lambda it: key_statement(it, "LendToDynamoDb")["Condition"].pop("Bool"),
     ),
     (
         rules.the_key_is_lent_to_services_alone,
         "the logs of every stack",
-        lambda it: key_statements(it)[3].pop("Condition"),
+        lambda it: key_statement(it, "KeepLogs").pop("Condition"),
     ),
     (
         rules.the_key_is_lent_to_services_alone,
         "SNS and whoever else there is",
-        lambda it: key_statements(it)[4].pop("Condition"),
+        lambda it: key_statement(it, "LendToSns").pop("Condition"),
     ),
     (
         rules.the_key_is_lent_to_services_alone,
         "another account",
-        lambda it: key_statements(it)[1].update(Principal={"AWS": "*"}),
+        lambda it: key_statement(it, "UseThroughServices").update(Principal={"AWS": "*"}),
     ),
     (rules.the_key_is_lent_to_services_alone, "no rotation", lambda it: of(it, "StackKey").pop("EnableKeyRotation")),
     (
@@ -439,6 +439,23 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
         rules.only_the_functions_that_call_kiva_read_secrets,
         "a right for somebody",
         lambda it: of(it, "OnlyFunctionsReadToken")["ResourcePolicy"]["Statement"][0].update(Effect="Allow"),
+    ),
+    (
+        rules.only_the_functions_that_call_kiva_decrypt_a_token_in_ssm,
+        "whoever administers the account reads it",
+        lambda it: key_statement(it, "OnlyFunctionsReadToken").update(Sid="Nothing", Effect="Allow"),
+    ),
+    (
+        rules.only_the_functions_that_call_kiva_decrypt_a_token_in_ssm,
+        "the parameter has moved",
+        lambda it: key_statement(it, "OnlyFunctionsReadToken")["Condition"]["StringEquals"].update(
+            {"kms:EncryptionContext:PARAMETER_ARN": {"Fn::Sub": "arn:*:ssm:*:*:parameter/${AWS::StackName}/kiva-token"}}
+        ),
+    ),
+    (
+        rules.only_the_functions_that_call_kiva_decrypt_a_token_in_ssm,
+        "the functions alone cannot, and so nothing is ever sent",
+        lambda it: key_statement(it, "OnlyFunctionsReadToken")["Condition"].pop("ArnNotLike"),
     ),
     (
         rules.no_secret_lies_in_a_plain_parameter,

@@ -953,6 +953,53 @@ class Ssm:
             raise ClientError({"Error": said}, "PutParameter")
 
 
+class Locked:
+    """SSM's client, with a parameter that an older stack has left: encrypted with a key that we may not use."""
+
+    class exceptions:  # noqa: N801 as boto3's
+        ClientError = ClientError
+        ParameterNotFound = type("ParameterNotFound", (ClientError,), {})
+
+    def __init__(self, code, *, readable=True):
+        self.code = code
+        self.readable = readable
+        self.text = None
+
+    def get_parameter(self, Name, *, WithDecryption=False):  # noqa: N803 they are boto3's
+        if self.text is not None:
+            return {"Parameter": {"Value": self.text}}
+        if WithDecryption or not self.readable:
+            raise ClientError({"Error": {"Code": self.code, "Message": "canary"}}, "GetParameter")
+        return {"Parameter": {"Value": "AQICAH"}}
+
+    def put_parameter(self, Value, **_):  # noqa: N803 it is boto3's
+        self.text = Value
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "InvalidKeyId"])
+def test_a_token_that_an_older_stack_encrypted_is_replaced_and_then_shared(
+    settings, lease, clock, service, code, caplog
+):
+    ssm = Locked(code)
+    stored = [Credentials("a-client", SECRET, "version-1")]
+
+    def provider():
+        store = ParameterStore(lambda: ssm, "/stack/token", "alias/a-key")
+        return TokenProvider(settings, store, lease, lambda: stored, service, clock=clock, sleep=clock.sleep)
+
+    first = provider().get("read:loans")
+    assert f"cannot be decrypted ({code})" in caplog.text
+    assert "canary" not in caplog.text
+    assert provider().get("read:loans").value == first.value
+    assert len(service.asked) == 1
+
+
+@pytest.mark.parametrize("ssm", [Locked("AccessDeniedException", readable=False), Locked("InternalServerError")])
+def test_a_parameter_that_we_may_not_read_or_that_is_not_answered_for_is_no_empty_one(ssm):
+    with pytest.raises(ClientError):
+        ParameterStore(lambda: ssm, "/stack/token", "alias/a-key").load()
+
+
 def test_what_does_not_fit_the_standard_tier_of_ssm_goes_into_the_advanced_one():
     ssm = Ssm()
     ParameterStore(lambda: ssm, "/stack/token", "alias/a-key").save("t" * 4097)

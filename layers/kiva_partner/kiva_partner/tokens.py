@@ -66,6 +66,9 @@ LONGEST_LIFE = 86_400
 STANDARD_PARAMETER, LARGEST_PARAMETER = 4096, 8192
 """Characters of an SSM parameter, in the standard and in the advanced tier."""
 
+_KEY_REFUSED = ("AccessDeniedException", "InvalidKeyId")
+"""AWS's codes where SSM cannot decrypt: a key that is not for us, or one that is disabled or about to be deleted."""
+
 _NO_SCOPE = f"Kiva's token service grants these credentials none of {', '.join(SCOPES)}: it answers invalid_scope"
 
 _TOKEN_SYNTAX = re.compile(r"[-A-Za-z0-9._~+/]{1,8192}={0,2}")
@@ -230,11 +233,24 @@ class ParameterStore:
         self._key = key
 
     def load(self) -> str | None:
-        """As `TokenStore.load`."""
+        """As `TokenStore.load`. What is encrypted with a key that is not ours counts as none: the next save replaces it.
+
+        So it is where a stack was deleted and deployed again: the parameter has stayed, and the key is another one. That
+        the key is at fault, and not our right to read, shows by reading the parameter as it is, encrypted. Source:
+        Systems Manager User Guide, "AWS KMS encryption for AWS Systems Manager Parameter Store SecureString parameters".
+        """
         client = self._client()
         try:
             return client.get_parameter(Name=self._name, WithDecryption=True)["Parameter"]["Value"]
         except client.exceptions.ParameterNotFound:
+            return None
+        except client.exceptions.ClientError as error:
+            if _aws_code(error) not in _KEY_REFUSED:
+                raise
+            client.get_parameter(Name=self._name)
+            _log.warning(
+                "the shared Kiva token cannot be decrypted (%s), so a new one takes its place", _aws_code(error)
+            )
             return None
 
     def save(self, text: str) -> None:
