@@ -5,10 +5,12 @@ import json
 import pytest
 import time_machine
 
+from deployment import TABLE
 from invocations import batch
 from kiva_partner import runtime
 from kiva_partner.ledger import State
 from kiva_partner.messages import Kind
+from kiva_partner.sending import Sending
 
 WHY = "October was exported twice"
 
@@ -71,7 +73,8 @@ def test_a_pause_in_the_middle_of_a_batch_stops_it_within_ten_seconds(drafts, de
 
         def while_posting():
             if len(deployed.sent) == 1:
-                runtime.sending().pause([Kind.LOAN_DRAFT], "arn:ann", WHY)
+                scope = runtime.settings().ledger_scope
+                Sending(runtime.aws("dynamodb"), TABLE, scope).pause([Kind.LOAN_DRAFT], "arn:ann", WHY)
                 now.shift(11)
 
         deployed.while_posting = while_posting

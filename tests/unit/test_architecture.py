@@ -10,7 +10,7 @@ LAYER = ROOT / "layers" / "kiva_partner" / "kiva_partner"
 
 ORDER = (
     {"errors", "dynamodb", "masking", "findings", "characters", "envelopes"},
-    {"settings", "strict_json", "photos"},
+    {"settings", "strict_json", "photos", "formats"},
     {"messages", "tokens"},
     {"ledger", "client", "payloads", "sending", "catalogue", "runs"},
     {"breaker"},

@@ -17,9 +17,9 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Struct
 
-from . import versions
+from . import formats, versions
 from .client import CONTENT_STATUSES, Remaining
-from .errors import InvalidMessage, NotConfigured, NotDecidable, NotSent, SubmissionError, Violation
+from .errors import InvalidMessage, NewerVersion, NotConfigured, NotDecidable, NotSent, SubmissionError, Violation
 from .ledger import TRANSACTION_SIZE, WAITING, Ledger, Outcome, Row, State
 from .messages import FROM_API, MAX_MESSAGE_BYTES, Kind, Message, Submission, parse_json
 from .pa2 import Review, refusals
@@ -181,7 +181,7 @@ class Intake(Struct, frozen=True):
             QueueUrl=self.settings.queue_url,
             MessageBody=text,
             DelaySeconds=wait,
-            MessageAttributes={FROM_API: {"DataType": "String", "StringValue": "yes"}},
+            MessageAttributes={FROM_API: {"DataType": "String", "StringValue": str(formats.VERSION)}},
         )
 
     def _submit_now(self, message: Message, text: str, remaining: Remaining) -> Answer:
@@ -401,10 +401,13 @@ _STEPS = {
 def problem(error: SubmissionError) -> Answer:
     """The problem detail of an error."""
     match error:
-        case InvalidMessage(too_large=True):
-            return _problem(413, "message-too-large", "The message is too large", errors=_errors(error))
         case InvalidMessage():
-            return _problem(400, "invalid-message", "The message breaks a rule", errors=_errors(error))
+            what = (400, "invalid-message", "The message breaks a rule")
+            if error.too_large:
+                what = (413, "message-too-large", "The message is too large")
+            return _problem(*what, errors=_errors(error))
+        case NewerVersion():
+            return _problem(409, "newer-version", "A newer version of the relay goes on with it", detail=str(error))
         case NotDecidable():
             answer = _problem(409, "not-decidable", "It cannot be decided now", detail=str(error))
             later = {"Retry-After": str(int(error.retry_after) + 1)} if error.retry_after else {}

@@ -96,6 +96,13 @@ class NotConfigured(Misconfigured):
         super().__init__(text)
 
 
+class NewerVersion(SubmissionError):
+    """A newer version of the relay wrote it, and goes on with it: leave it as it is, and let its message be retried."""
+
+    def __init__(self) -> None:
+        super().__init__("a newer version of the relay wrote it, and it is left to that; deploy that version again")
+
+
 class WrongTrigger(SubmissionError):
     """Something called a function that it is not for. Nothing was claimed, so whoever called keeps its event."""
 

@@ -15,7 +15,7 @@ from msgspec import Struct
 from .catalogue import Catalogue, Catalogues
 from .client import KivaClient, Remaining, made_at
 from .decisions import Choice, Decision, Decisions, decidable_at
-from .errors import Misconfigured, NotDecidable, NotSent
+from .errors import Misconfigured, NewerVersion, NotDecidable, NotSent
 from .ledger import WAITING, Ledger, Outcome, Row, State
 from .messages import Kind
 from .payloads import Kept, Payloads
@@ -173,11 +173,17 @@ class Housekeeping(Struct, frozen=True):
             every = list(self.payloads.all_kept(kind))
             rows = self.ledger.read_all(kind, [kept.reference for kept in every])
             for kept in every:
-                row = rows.get(kept.reference)
-                if row is None or row.state.is_final or not row.fingerprint.startswith(kept.fingerprint):
+                if self._is_needless(kept, rows.get(kept.reference)):
                     self.payloads.forget(kept)
                     forgotten += 1
         return forgotten
+
+    def _is_needless(self, kept: Kept, row: Row | None) -> bool:
+        try:
+            row = row or self.ledger.read(kept.kind, kept.reference)
+        except NewerVersion:
+            return False
+        return row is None or row.state.is_final or not row.fingerprint.startswith(kept.fingerprint)
 
     def report(self) -> int:
         """Tell how each kind stands: how many are UNKNOWN, since when, and whether the breaker is open."""

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import msgspec
 from msgspec import Struct, field
 
+from . import formats
 from .dynamodb import plain, typed
 from .errors import InvalidMessage, Violation
 from .messages import Kind, Message, Submission
@@ -85,6 +86,9 @@ WAITING = (State.QUEUED, State.RETRY)
 """Kiva has it not, and its message brings it there."""
 
 _CLAIMABLE = (*WAITING, State.STUCK)
+
+_NOT_NEWER = "(attribute_not_exists(v) OR v <= :v)"
+"""Of a row that may be changed: it is new, or no newer version of the relay wrote it (formats.py)."""
 
 
 class Outcome(Struct, frozen=True):
@@ -192,6 +196,10 @@ class Row(Struct, frozen=True):
         return self.state in _FREE and submission.fingerprint not in self.spent
 
 
+_NEWER = Row(Kind.LOAN_DRAFT, "", "", State.SENDING, "", "", "")
+"""In the place of a row in the way that this version cannot read."""
+
+
 class ClaimResult(StrEnum):
     """What came of asking for a claim."""
 
@@ -205,6 +213,8 @@ class ClaimResult(StrEnum):
     """Somebody else is sending it right now."""
     CONFLICT = "CONFLICT"
     """Its reference belongs to other content."""
+    NEWER = "NEWER"
+    """A newer version of the relay wrote its row, and goes on with it: nothing is sent."""
     UNCLEAR = "UNCLEAR"
     """DynamoDB gave no answer, and our claim is not to be seen: nothing is sent."""
 
@@ -298,7 +308,7 @@ class Ledger:
         except Exception as error:  # noqa: BLE001 whatever it is, nobody knows which of the writes were done
             return self._claimed(submissions, owner, error)
         return {
-            each.reference: self._claim_result(each, owner, row)
+            each.reference: (ClaimResult.NEWER, None) if row is _NEWER else self._claim_result(each, owner, row)
             for each, row in zip(submissions, blocking, strict=True)
         }
 
@@ -422,7 +432,7 @@ class Ledger:
         values = {":sending": State.SENDING, ":owner": row.owner, ":time": _number(self._clock())}
         expire = self._change(State.UNKNOWN, condition, values)
         self._write([expire(row, outcome=_outcome_item(outcome))])
-        return self.read(row.kind, row.reference) or row
+        return self.read_all(row.kind, [row.reference]).get(row.reference, row)
 
     def mark_stuck(self, rows: Sequence[tuple[Row, str]]) -> list[Row]:
         """Make rows STUCK whose message comes no more, each for its reason; gives them.
@@ -537,7 +547,7 @@ class Ledger:
     # --- reading ---
 
     def read(self, kind: Kind, reference: str) -> Row | None:
-        """One submission, as of now."""
+        """One submission, as of now. Raises NewerVersion, where lists leave out what a newer version wrote."""
         item = self._get(self._key(kind, reference))
         return _row(item) if item else None
 
@@ -575,7 +585,7 @@ class Ledger:
         items, cursor = self._query(
             _BY_STATE, value, limit, cursor, since=since, before=before, oldest_first=oldest_first
         )
-        return Page([_row(plain(item)) for item in items], cursor)
+        return Page(_rows(map(plain, items)), cursor)
 
     def list_by_loan(self, loan_id: str, *, limit: int = 100, cursor: str | None = None) -> Page:
         """Submissions of one loan as of now, the newest first; one of the last second may still be missing.
@@ -687,7 +697,7 @@ class Ledger:
         """The rows that there are, in the order of their keys."""
         found = self._get_items(keys)
         # DynamoDB answers in any order it likes.
-        return [_row(found[key]) for key in keys if key in found]
+        return _rows(found[key] for key in keys if key in found)
 
     def _get_items(self, keys: Sequence[str]) -> dict[str, dict[str, Any]]:
         """The items that there are, as plain values, by their keys."""
@@ -796,7 +806,8 @@ class Ledger:
         * `add`, numbers to count up by and sets to put into sets,
         * `append`, values to put at the end of lists.
         """
-        common |= {"state": state, "updated_at": self._now()}
+        common |= {"state": state, "updated_at": self._now(), "v": formats.VERSION}
+        condition = f"({condition}) AND {_NOT_NEWER}"
         known = {f":{name}": typed(value) for name, value in common.items()}
         known |= {name: typed(value) for name, value in (values or {}).items()}
 
@@ -840,7 +851,8 @@ class Ledger:
         if warning:
             sets.append("warnings = list_append(if_not_exists(warnings, :none), :warnings)")
             values |= {":none": [], ":warnings": [warning]}
-        condition = "#state = :accepted"
+        condition = f"#state = :accepted AND {_NOT_NEWER}"
+        values[":v"] = formats.VERSION
         if before := known and getattr(row, known):
             condition += f" AND {known} = :known"
             values[":known"] = before
@@ -916,7 +928,8 @@ class _Block(Struct, frozen=True):
 
     @property
     def row(self) -> Row:
-        return _row(plain(self.item))
+        item = plain(self.item)
+        return _NEWER if formats.is_newer(item.get("v")) else _row(item)
 
 
 def _block(bundle: Sequence[dict[str, Any]], reasons: Sequence[Mapping[str, Any]]) -> _Block | None:
@@ -1035,11 +1048,20 @@ def _outcome_item(outcome: Outcome) -> dict[str, Any]:
 
 
 def row_of(image: Mapping[str, Mapping[str, Any]]) -> Row:
-    """The row of an item in DynamoDB's own form, as the table's stream shows it. What is no row raises anything."""
+    """The row of an item in DynamoDB's own form, as the table's stream shows it. What is no row raises anything.
+
+    One that a newer version wrote raises NewerVersion.
+    """
     return _row(plain(image))
 
 
+def _rows(items: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """Those that this version can read."""
+    return [_row(item) for item in items if not formats.is_newer(item.get("v"))]
+
+
 def _row(item: Mapping[str, Any]) -> Row:
+    formats.refuse_newer(item.get("v"))
     outcome = None
     if stored := item.get("outcome"):
         status = stored.get("http_status")

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from . import envelopes
+from . import envelopes, formats
 from .characters import Form, in_id, in_name, in_text, refusal
 from .errors import InvalidMessage, Violation
 from .photos import read_image
@@ -31,7 +31,8 @@ MAX_ROWS = 5_000
 """Of one message; what the API shows of so many mostly fits into one answer of a Lambda function (6 MB)."""
 
 FROM_API = "FromApi"
-"""Attribute of a message in a queue that came by the API, whose sender was told where to look it up."""
+"""Attribute of a message in a queue that came by the API, whose sender was told where to look it up; the version of
+what wrote it (formats.py)."""
 
 MAX_AMOUNT = Decimal(10) ** 12
 CENT = Decimal("0.01")
@@ -546,12 +547,16 @@ def _as_is(value: object) -> object:
 
 def to_text(submission: Submission) -> bytes:
     """A submission as JSON, to be read by `from_text` when it is to be sent again."""
-    return encode({name: getattr(submission, name) for name in Submission.__struct_fields__ if name != "photo"})
+    told = {name: getattr(submission, name) for name in Submission.__struct_fields__ if name != "photo"}
+    return encode({"v": formats.VERSION, **told})
 
 
 def from_text(text: str) -> Submission:
-    """What `to_text` wrote; amounts are Decimals as before, so that its fingerprint still fits."""
-    return msgspec.convert(decode(text), Submission)
+    """What `to_text` wrote; amounts are Decimals as before, so that its fingerprint still fits. Raises NewerVersion."""
+    document = decode(text)
+    if isinstance(document, dict):
+        formats.refuse_newer(document.get("v"))
+    return msgspec.convert(document, Submission)
 
 
 def json_schema(kind: Kind, ref_template: str) -> tuple[dict[str, Any], dict[str, Any]]:

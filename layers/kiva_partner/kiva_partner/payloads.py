@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from . import formats
 from .errors import InvalidMessage, Violation
 from .messages import Kind, Photo, Submission, from_text, to_text
 from .photos import Image, sniff_image
@@ -23,6 +24,8 @@ NOT_FOUND = 404
 UNKNOWN_PREFIX = "unknown/"
 DEAD_LETTER_PREFIX = "dead-letters/"
 _KEY = re.compile(rf"{UNKNOWN_PREFIX}([a-z_]+)/([A-Za-z0-9._~:-]+)/([0-9a-f]{{16}})")
+_POINTER = re.compile(r'\{"kept": "([^"]*)".*, "v": ([0-9]+)\}')
+"""What every version's pointers look like; between the two a newer one may say more."""
 
 
 class Kept(Struct, frozen=True):
@@ -51,7 +54,7 @@ class Kept(Struct, frozen=True):
     @property
     def pointer(self) -> str:
         """The message that stands for it in a queue (a claim check)."""
-        return f'{{"kept": "{self.key}"}}'
+        return f'{{"kept": "{self.key}", "v": {formats.VERSION}}}'
 
 
 class Payloads:
@@ -137,7 +140,10 @@ class Payloads:
 
 
 def pointed(body: str) -> Kept | None:
-    """What a message points to; None for every message that is no pointer."""
-    key = body.removeprefix('{"kept": "').removesuffix('"}')
-    kept = Kept.at(key)
+    """What a message points to; None for every message that is no pointer. Raises NewerVersion."""
+    found = _POINTER.fullmatch(body)
+    if not found:
+        return None
+    formats.refuse_newer(found[2])
+    kept = Kept.at(found[1])
     return kept if kept and kept.pointer == body else None

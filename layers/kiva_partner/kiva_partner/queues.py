@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from . import formats
 from .client import Remaining
-from .errors import InvalidMessage, KivaUnavailable, Misconfigured, NotSent, Violation, where
+from .errors import InvalidMessage, KivaUnavailable, Misconfigured, NewerVersion, NotSent, Violation, where
 from .ledger import Ledger, Row
 from .messages import FROM_API, MAX_MESSAGE_BYTES, Kind, Message, Submission, parse
 from .pa2 import Review, refusals
@@ -131,8 +132,10 @@ class Consumer(Struct, frozen=True):
         messages: list[tuple[Record, Message]] = []
         for record in records:
             try:
-                if message := self._read(record["body"]):
+                if message := self._read(record):
                     messages.append((record, message))
+            except NewerVersion as error:
+                waits += self._again(record, LONGEST_WAIT, str(error))
             except _NotKept as error:
                 waits += self._lay_aside(record, str(error), [(error.row, str(error))])
             except InvalidMessage as error:
@@ -155,8 +158,13 @@ class Consumer(Struct, frozen=True):
         self._tell_age(records)
         return come_again(record["messageId"] for record, _ in waits)
 
-    def _read(self, body: str) -> Message | None:
-        """The message; for one that points to a kept submission, that; None when it has been settled since."""
+    def _read(self, record: Record) -> Message | None:
+        """The message; for one that points to a kept submission, that; None when it has been settled since.
+
+        Raises NewerVersion where a newer version of the relay has queued or kept it.
+        """
+        body: str = record["body"]
+        formats.refuse_newer(record.get("messageAttributes", {}).get(FROM_API, {}).get("stringValue"))
         kept = pointed(body)
         if not kept:
             return self._reviewed(parse(self.kind, body, self.settings.rules))

@@ -21,13 +21,23 @@ from msgspec import Struct
 
 from .breaker import FIRST_PAUSE, Breaker
 from .client import CONTENT_STATUSES, RECORD_SECONDS, KivaClient, KivaSession, Remaining, Taken
-from .errors import InvalidMessage, KivaUnavailable, Misconfigured, NotSent, OutcomeUnknown, Rejected, Violation, where
+from .errors import (
+    InvalidMessage,
+    KivaUnavailable,
+    Misconfigured,
+    NewerVersion,
+    NotSent,
+    OutcomeUnknown,
+    Rejected,
+    Violation,
+    where,
+)
 from .findings import Finding, Weight
 from .ledger import ClaimResult, Ledger, Outcome, Row, State
 from .masking import masked
 from .messages import Kind, Photo, Submission
 from .payloads import Payloads
-from .sending import RECENT_SECONDS, Sending
+from .sending import LONGEST_PAUSE, RECENT_SECONDS, Sending
 from .settings import Settings
 
 LEASE_MARGIN = 30
@@ -437,6 +447,8 @@ def _not_ours(submission: Submission, claim: ClaimResult, row: Row | None) -> Re
     match claim:
         case ClaimResult.BUSY:
             return Result(submission, Verdict.AGAIN, state, outcome, "another function is sending it right now")
+        case ClaimResult.NEWER:
+            return Result(submission, Verdict.AGAIN, reason=str(NewerVersion()), retry_after=LONGEST_PAUSE)
         case ClaimResult.UNCLEAR:
             return Result(submission, Verdict.AGAIN, state, outcome, "the ledger gave no answer")
         case ClaimResult.CONFLICT:
