@@ -233,11 +233,11 @@ class ParameterStore:
         self._key = key
 
     def load(self) -> str | None:
-        """As `TokenStore.load`. What is encrypted with a key that is not ours counts as none: the next save replaces it.
+        """As `TokenStore.load`. What is encrypted with a key that is not ours counts as none: a save replaces it.
 
-        So it is where a stack was deleted and deployed again: the parameter has stayed, and the key is another one. That
+        So it is where a stack was deleted and deployed again: the parameter has stayed, the key is another one. That
         the key is at fault, and not our right to read, shows by reading the parameter as it is, encrypted. Source:
-        Systems Manager User Guide, "AWS KMS encryption for AWS Systems Manager Parameter Store SecureString parameters".
+        AWS Systems Manager User Guide, "AWS KMS encryption for Parameter Store SecureString parameters".
         """
         client = self._client()
         try:
