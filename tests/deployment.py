@@ -62,6 +62,7 @@ def variables(queue_url, dead_letter_queue_url):
         "QUEUE_URL": queue_url,
         "DEAD_LETTER_QUEUE_URL": dead_letter_queue_url,
         **{f"{kind.upper()}_QUEUE_URL": queue_url for kind in Kind},
+        **{f"{name.upper()}_DEAD_LETTER_QUEUE_URL": dead_letter_queue_url for name in (*Kind, "outcomes")},
         # Powertools keeps a logger for each name, and with it the stdout of the test that made it.
         "POWERTOOLS_SERVICE_NAME": f"tests-{uuid4()}",
     }

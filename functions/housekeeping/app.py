@@ -29,7 +29,6 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:  #
             "unknown": housekeeping.report(),
         }
         runtime.runs().ended("housekeeping", done)
-        runtime.telemetry().count("HousekeepingFinished")
         return done
 
 

@@ -61,6 +61,7 @@ class Partner:
             "QUEUE_URL": self.queue,
             "DEAD_LETTER_QUEUE_URL": self.dead_letters,
             **{f"{each.upper()}_QUEUE_URL": self.queue for each in Kind},
+            **{f"{each.upper()}_DEAD_LETTER_QUEUE_URL": self.dead_letters for each in (*Kind, "outcomes")},
             **variables,
         }
         self._settings = Settings.from_environment(self._variables)

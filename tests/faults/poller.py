@@ -241,6 +241,15 @@ class Sqs:
             ]
         }
 
+    def get_queue_attributes(self, *, QueueUrl, AttributeNames):  # noqa: N803
+        queue = self._queues[QueueUrl]
+        visible = len(queue.visible)
+        told = {
+            "ApproximateNumberOfMessages": str(visible),
+            "ApproximateNumberOfMessagesNotVisible": str(len(queue.messages) - visible),
+        }
+        return {"Attributes": {name: told[name] for name in AttributeNames}}
+
     def delete_message(self, *, QueueUrl, ReceiptHandle):  # noqa: N803
         self._queues[QueueUrl].delete(ReceiptHandle)
 

@@ -153,7 +153,8 @@ class Stage:
             SecretString=credentials(kiva.secret),
         )
         self.queues = {kind: _queue(kind) for kind in Kind}
-        every = [*self.queues.values(), *(queue.dead_letters for queue in self.queues.values())]
+        outcomes = Queue("outcomes-dead-letters", time.time)
+        every = [*self.queues.values(), *(queue.dead_letters for queue in self.queues.values()), outcomes]
         self.clients = {
             "dynamodb": self.dynamodb,
             "s3": self.s3,
@@ -180,7 +181,10 @@ class Stage:
         self._lock = threading.Lock()
         self._housekeeping = Environment(
             "housekeeping",
-            self._variables | {f"{kind.upper()}_QUEUE_URL": queue.url for kind, queue in self.queues.items()},
+            self._variables
+            | {f"{kind.upper()}_QUEUE_URL": queue.url for kind, queue in self.queues.items()}
+            | {f"{kind.upper()}_DEAD_LETTER_QUEUE_URL": queue.dead_letters.url for kind, queue in self.queues.items()}
+            | {"OUTCOMES_DEAD_LETTER_QUEUE_URL": outcomes.url},
         )
 
     def new(self, kind, **variables):

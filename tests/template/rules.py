@@ -8,14 +8,13 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from itertools import product
+from itertools import count, product, takewhile
 from typing import Any
 
 from cli.stacks import LONGEST_NAME
 from kiva_partner.client import RECORD_SECONDS
 from kiva_partner.housekeeping import RETENTION_SECONDS
-from kiva_partner.messages import Kind
-from kiva_partner.queues import MOST_RECEIVES
+from kiva_partner.queues import FIRST_WAIT, MOST_RECEIVES
 from kiva_partner.tokens import ANSWER_SECONDS
 from template.cloudformation import Template, listed, named, of_type
 
@@ -25,14 +24,24 @@ OUTAGE = 24 * 3600
 STREAM_KEEPS = 24 * 3600
 """Seconds that DynamoDB keeps a change in a stream."""
 LONGEST_WAIT = 3600
-"""The visibility that waiting messages grow to; with full jitter they wait half of it on average."""
+"""The visibility that waiting messages grow to; with equal jitter they wait for half of it at the least."""
+RUN_SECONDS = 300
+"""Between two runs of housekeeping."""
+QUARTER = 900
+GAUGES = (
+    "CircuitsOpen", "DeadLetters", "OutcomeDeadLetters", "QueuesNotEmptied", "RefusedPercent", "UnknownWaiting",
+)  # fmt: skip
+"""What housekeeping says at each run, where it is not zero."""
+COUNTS = ("KivaUnavailable", "Misconfigured", "TokenRenewalFailed")
+FREE_METRICS = 50
+"""Of a dashboard."""
 COLUMNS = 24
 """Of a dashboard (CloudWatch, "Dashboard body structure and syntax")."""
 METRICS_OF_AWS = {
     ("AWS/SQS", ("QueueName",)): {
-        "NumberOfMessagesSent", "ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage",
+        "NumberOfMessagesSent", "ApproximateNumberOfMessagesVisible",
     },
-    ("AWS/Lambda", ("FunctionName",)): {"Duration", "Errors", "Throttles", "ConcurrentExecutions", "IteratorAge"},
+    ("AWS/Lambda", ("FunctionName",)): {"Duration", "Errors", "Throttles", "Invocations", "IteratorAge"},
     ("AWS/ApiGateway", ("ApiName",)): {"Count", "4XXError", "5XXError", "Latency"},
     ("AWS/DynamoDB", ("TableName",)): {"ReadThrottleEvents", "WriteThrottleEvents"},
     ("AWS/DynamoDB", ("GlobalSecondaryIndexName", "TableName")): {"ReadThrottleEvents", "WriteThrottleEvents"},
@@ -494,26 +503,19 @@ def every_alarm_says_what_to_do(template: Template) -> Iterator[str]:
 
 
 def everything_that_goes_wrong_raises_an_alarm(template: Template) -> Iterator[str]:
-    queues = of_type(template, "AWS::SQS::Queue")
-    sources = _sources(template)
-    ours = ("service", "AWS::StackName")
-    wanted = {
-        ("ApproximateNumberOfMessagesVisible", (("QueueName", f"{it}.QueueName"),))
-        for it in queues.keys() - sources.keys()
-    }
-    wanted |= {("ApproximateAgeOfOldestMessage", (("QueueName", f"{it}.QueueName"),)) for it in sources}
-    wanted |= {
-        (metric, (("kind", kind.value), ours))
-        for metric in ("UnknownWaiting", "BreakerOpen", "SubmissionRejected")
-        for kind in Kind
-    }
-    wanted |= {(it, (ours,)) for it in ("Misconfigured", "TokenRenewalFailed", "HousekeepingFinished")}
+    wanted = {(it, (("service", "AWS::StackName"),)) for it in (*GAUGES, *COUNTS, "OldestMessageSeconds")}
     wanted |= {("5XXError", (("ApiName", "AWS::StackName"),))}
-    wanted |= {("IteratorAge", (("FunctionName", "OutcomesFunction"),))}
+    # The console's errors are 5xx of the API. Where it, housekeeping or outcomes are throttled, their own alarms ring.
+    behind_queues = _behind_queues(template)
     wanted |= {
         (metric, (("FunctionName", function),))
-        for metric in ("Errors", "Throttles")
-        for function in of_type(template, "AWS::Lambda::Function")
+        for metric, functions in {
+            "Errors": {*behind_queues, "OutcomesFunction", "HousekeepingFunction"},
+            "Throttles": behind_queues,
+            "Invocations": {"HousekeepingFunction"},
+            "IteratorAge": {"OutcomesFunction"},
+        }.items()
+        for function in functions
     }
     alarms = of_type(template, "AWS::CloudWatch::Alarm").values()
     found = {(name, dimensions) for alarm in alarms for _, name, dimensions in _watched(alarm)}
@@ -521,14 +523,68 @@ def everything_that_goes_wrong_raises_an_alarm(template: Template) -> Iterator[s
         yield f"nobody is told about {name} of {dimensions}"
 
 
-def what_lasts_holds_until_the_next_run_and_tells_its_end(template: Template) -> Iterator[str]:
-    """Housekeeping may come a second late, which leaves five minutes without a point."""
+def a_metric_of_ours_is_silent_when_all_is_well(template: Template) -> Iterator[str]:
+    """What is zero is not written. What lasts tells its end, which silence does not prove of what is counted."""
     for name, alarm in of_type(template, "AWS::CloudWatch::Alarm").items():
-        if alarm.get("MetricName") in ("UnknownWaiting", "BreakerOpen"):
-            if (alarm["Statistic"], alarm["TreatMissingData"]) != ("Maximum", "ignore"):
-                yield f"{name} forgets what housekeeping said last"
-            if "OKActions" not in alarm:
-                yield f"{name} does not tell when it is over"
+        if alarm.get("Namespace") != "KivaRelay":
+            continue
+        if alarm["TreatMissingData"] != "notBreaching":
+            yield f"{name} does not take silence for good"
+        lasts = alarm["Statistic"] == "Maximum"
+        if lasts != (alarm["MetricName"] not in COUNTS):
+            yield f"{name} takes a gauge for a count, or a count for a gauge"
+        if lasts != ("OKActions" in alarm):
+            yield f"{name} tells an end that it does not know, or not the one that it knows"
+
+
+def a_gauge_holds_until_housekeeping_comes_again(template: Template) -> Iterator[str]:
+    """It may come a second late, which leaves one period of five minutes without a point."""
+    for name, alarm in of_type(template, "AWS::CloudWatch::Alarm").items():
+        if alarm.get("MetricName") in GAUGES:
+            wanted = alarm.get("DatapointsToAlarm", alarm["EvaluationPeriods"])
+            if alarm["Period"] < 2 * RUN_SECONDS and wanted >= alarm["EvaluationPeriods"]:
+                yield f"{name} ends where housekeeping is late"
+            if alarm["Period"] < RUN_SECONDS:
+                yield f"{name} looks for what housekeeping says more often than that says anything"
+
+
+def an_old_message_rings_until_it_is_received_again(template: Template) -> Iterator[str]:
+    """It is put off for an hour at the most, and then waits for a batch."""
+    alarm = of_type(template, "AWS::CloudWatch::Alarm")["MessagesWaitAlarm"]
+    longest = max(
+        _limit(template, it["MaximumBatchingWindowInSeconds"], "MaxValue") for _, it, _ in _mappings(template)
+    )
+    # One period is not over when it is received again.
+    if alarm["Period"] * (alarm["EvaluationPeriods"] - 1) < LONGEST_WAIT:
+        yield "MessagesWaitAlarm ends while a message waits for its next delivery"
+    if alarm["Period"] * alarm["EvaluationPeriods"] < LONGEST_WAIT + longest + 60:
+        yield "MessagesWaitAlarm ends while a message waits for others to go with"
+    if alarm.get("DatapointsToAlarm") != 1:
+        yield "MessagesWaitAlarm wants more than one message"
+    if alarm["Threshold"] > LONGEST_WAIT:
+        yield "MessagesWaitAlarm waits for more than an hour"
+
+
+def an_outage_rings_within_a_quarter_of_an_hour_for_a_single_message(template: Template) -> Iterator[str]:
+    """After its n-th delivery a message waits for half to all of FIRST_WAIT * 2**n, and then for a batch.
+
+    However chance falls: at the end of the first period the last delivery was its n-th, which cannot have come before
+    the sum of the shortest waits. The next one comes in one of the periods that are left, so that two have one.
+    """
+    alarm = of_type(template, "AWS::CloudWatch::Alarm")["KivaUnavailableAlarm"]
+    period, periods = alarm["Period"], alarm["EvaluationPeriods"]
+    longest = max(
+        _limit(template, it["MaximumBatchingWindowInSeconds"], "MaxValue") for _, it, _ in _mappings(template)
+    )
+    connecting = template["Parameters"]["KivaConnectTimeoutSeconds"]["MaxValue"]
+    deliveries = takewhile(lambda n: FIRST_WAIT / 2 * (2**n - 1) < period, count())
+    gap = max(FIRST_WAIT * 2**n for n in deliveries) + longest + connecting
+    if gap > (periods - 1) * period or alarm.get("DatapointsToAlarm", periods) > 2:
+        yield f"KivaUnavailableAlarm does not see a single message twice: it may not come for {gap} s"
+    if period * periods > QUARTER:
+        yield "KivaUnavailableAlarm may ring later"
+    if alarm.get("DatapointsToAlarm") == 1:
+        yield "KivaUnavailableAlarm rings for a hiccup"
 
 
 def the_dashboard_fits_the_screen(template: Template) -> Iterator[str]:
@@ -567,11 +623,24 @@ def alarms_listen_where_the_functions_speak(template: Template) -> Iterator[str]
 
 
 def silence_of_housekeeping_is_a_fault(template: Template) -> Iterator[str]:
-    alarm = of_type(template, "AWS::CloudWatch::Alarm")["HousekeepingMissedAlarm"]
-    if alarm["TreatMissingData"] != "breaching" or alarm["ComparisonOperator"] != "LessThanThreshold":
-        yield "HousekeepingMissedAlarm stays quiet when nothing runs"
-    if alarm["MetricName"] != "HousekeepingFinished":
-        yield "HousekeepingMissedAlarm takes a run for done that began"
+    """CloudWatch: without data it goes to INSUFFICIENT_DATA, where it also begins; only a change calls an action."""
+    alarm = of_type(template, "AWS::CloudWatch::Alarm")["HousekeepingAlarm"]
+    if alarm["TreatMissingData"] != "missing" or not alarm.get("InsufficientDataActions"):
+        yield "HousekeepingAlarm stays quiet when nothing runs, or rings when the stack is created"
+    if alarm["ComparisonOperator"] != "LessThanThreshold" or alarm["Threshold"] != 1 or not alarm.get("AlarmActions"):
+        yield "HousekeepingAlarm stays quiet when each run fails"
+    (expression,) = (it["Expression"] for it in alarm["Metrics"] if "Expression" in it)
+    if expression != "invocations - FILL(errors, 0)":
+        yield "HousekeepingAlarm takes a run that failed for one that ended well"
+    periods = {it["MetricStat"]["Period"] for it in alarm["Metrics"] if "MetricStat" in it}
+    if periods != {RUN_SECONDS} or alarm["EvaluationPeriods"] != QUARTER / RUN_SECONDS:
+        yield "HousekeepingAlarm does not look at the runs of a quarter of an hour"
+
+
+def the_dashboard_costs_nothing(template: Template) -> Iterator[str]:
+    """CloudWatch, "Pricing": three dashboards of up to 50 metrics are free, each other one is 3 USD a month."""
+    if (number := len([*_drawn(template)])) > FREE_METRICS:
+        yield f"the dashboard draws {number} metrics"
 
 
 def two_stacks_of_an_account_do_not_collide(template: Template) -> Iterator[str]:

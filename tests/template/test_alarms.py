@@ -1,11 +1,13 @@
 """An alarm is worth what it leads to: a heading that exists, and a metric that somebody counts."""
 
+import ast
 import json
 import re
 
-import pytest
+from template.cloudformation import ROOT, as_deployed, of_type, read, translate
 
-from template.cloudformation import ROOT, Template, of_type, read
+STAGE = {"KivaEnvironment": "stage", "KivaPartnerId": "9001"}
+TOPIC = "arn:aws:sns:eu-west-1:123456789012:alarms"
 
 ALARMS = of_type(read(), "AWS::CloudWatch::Alarm")
 WIDGETS = json.loads(of_type(read(), "AWS::CloudWatch::Dashboard")["Dashboard"]["DashboardBody"]["Fn::Sub"])["widgets"]
@@ -56,21 +58,33 @@ def test_the_dashboard_says_what_to_do_first_under_each_heading():
     assert {heading for row in rows for heading in row.split(", ")} == headings("runbook.md")
 
 
-def rings(alarm: Template, rejected: float, accepted: float | None) -> bool:
-    """Whether an alarm on a share rings, by what CloudWatch's functions do: SUM passes over what has no points."""
-    functions = {
-        "IF": lambda condition, then, otherwise: then if condition else otherwise,
-        "SUM": lambda values: sum(it for it in values if it is not None),
-        "FILL": lambda value, instead: instead if value is None else value,
-    }
-    (expression,) = [it["Expression"] for it in alarm["Metrics"] if "Expression" in it]
-    return eval(expression, functions, {"rejected": rejected, "accepted": accepted}) > alarm["Threshold"]  # noqa: S307 ours
+def published():
+    """The metrics that the code writes of the whole stack, and of one kind: the first argument of whatever writes them."""
+    for path in [*(ROOT / "layers").rglob("*.py"), *(ROOT / "functions").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                match node.func.attr, node.args:
+                    case ("count", [ast.Constant(str(name)), *rest]):
+                        of_kind = len(rest) > 1 or any(each.arg == "kind" for each in node.keywords)
+                        yield name, frozenset({"service", "kind"} if of_kind else {"service"})
+                    case ("_add", [ast.Constant(str(name)), _, _, ast.Constant(None)]):
+                        yield name, frozenset({"service"})
+                    case ("stands", [ast.Dict() as counts, _]):
+                        yield from ((key.value, frozenset({"service"})) for key in counts.keys)
 
 
-@pytest.mark.parametrize("name", ["LoanDraftsRejectedAlarm", "JournalUpdatesRejectedAlarm", "RepaymentsRejectedAlarm"])
-@pytest.mark.parametrize(
-    ("rejected", "accepted", "expected"),
-    [(9, None, False), (10, None, True), (10, 40, False), (11, 40, True), (100, 1000, False)],
-)
-def test_kiva_refuses_many_when_ten_at_least_are_more_than_a_fifth(name, rejected, accepted, expected):
-    assert rings(ALARMS[name], rejected, accepted) is expected
+def test_every_metric_of_ours_that_an_alarm_watches_is_one_that_the_code_writes_with_these_dimensions():
+    assert {*watched()} <= {*published()}
+    assert ("DeadLetters", frozenset({"service"})) in {*watched()}
+
+
+def test_what_is_documented_of_the_whole_stack_is_what_the_code_writes_of_it():
+    ours = {name for name, dimensions in published() if dimensions == {"service"}}
+    assert {name for name, dimensions in documented() if dimensions == {"service"}} == ours
+
+
+def test_an_alarm_without_a_topic_has_no_action_and_with_one_tells_it():
+    for topic, actions in (("", {"Ref": "AWS::NoValue"}), (TOPIC, [{"Ref": "AlarmTopicArn"}])):
+        stack = as_deployed(translate(read()), STAGE | {"AlarmTopicArn": topic})
+        for alarm in of_type(stack, "AWS::CloudWatch::Alarm").values():
+            assert alarm["AlarmActions"] == actions

@@ -33,6 +33,8 @@ EVERY_FUNCTION = {
 HOUSEKEEPING = {
     "LOAN_DRAFT_UNKNOWN_POLICY", "JOURNAL_UPDATE_UNKNOWN_POLICY", "REPAYMENT_UNKNOWN_POLICY",
     "LOAN_DRAFT_QUEUE_URL", "JOURNAL_UPDATE_QUEUE_URL", "REPAYMENT_QUEUE_URL",
+    "LOAN_DRAFT_DEAD_LETTER_QUEUE_URL", "JOURNAL_UPDATE_DEAD_LETTER_QUEUE_URL", "REPAYMENT_DEAD_LETTER_QUEUE_URL",
+    "OUTCOMES_DEAD_LETTER_QUEUE_URL",
 }  # fmt: skip
 QUEUE_FUNCTIONS = {
     "LoanDraftsFunction": "LoanDrafts",
@@ -211,7 +213,9 @@ def test_housekeeping_knows_every_queue_and_what_to_do_with_the_unknown():
     kinds = {"LoanDrafts": "LOAN_DRAFT", "JournalUpdates": "JOURNAL_UPDATE", "Repayments": "REPAYMENT"}
     for name, kind in kinds.items():
         assert named(variables[f"{kind}_QUEUE_URL"]) == f"{name}Queue"
+        assert named(variables[f"{kind}_DEAD_LETTER_QUEUE_URL"]) == f"{name}DeadLetterQueue"
         assert named(variables[f"{kind}_UNKNOWN_POLICY"]) == f"{name}UnknownPolicy"
+    assert named(variables["OUTCOMES_DEAD_LETTER_QUEUE_URL"]) == "OutcomesDeadLetterQueue"
 
 
 @pytest.mark.parametrize("function", ["ConsoleFunction", "LoanDraftsFunction"])

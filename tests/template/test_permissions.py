@@ -66,6 +66,7 @@ def submit(name: str, kind: str) -> set[Right]:
     )
 
 
+KINDS = ("LoanDrafts", "JournalUpdates", "Repayments")
 SEARCH = actions("${LedgerTable.Arn}/index/*", "dynamodb:Query")
 DECIDE = actions("LedgerTable.Arn", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:UpdateItem")
 FORGET = actions("PayloadBucket.Arn", "s3:ListBucket") | actions("${PayloadBucket.Arn}/unknown/*", "s3:DeleteObject")
@@ -80,7 +81,9 @@ FUNCTIONS = {
     | DECIDE
     | FORGET
     | actions(item("catalogue", "run#housekeeping"), "dynamodb:PutItem")
-    | {("sqs:SendMessage", f"{name}Queue.Arn") for name in ("LoanDrafts", "JournalUpdates", "Repayments")},
+    | {("sqs:SendMessage", f"{name}Queue.Arn") for name in KINDS}
+    | {("sqs:GetQueueAttributes", f"{name}Queue.Arn") for name in KINDS}
+    | {("sqs:GetQueueAttributes", f"{name}DeadLetterQueue.Arn") for name in (*KINDS, "Outcomes")},
 }
 OUTCOMES = (
     SEARCH

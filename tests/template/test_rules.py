@@ -712,8 +712,8 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     ),
     (
         rules.everything_that_goes_wrong_raises_an_alarm,
-        "a queue unwatched",
-        lambda it: it["Resources"].pop("JournalUpdatesWaitingAlarm"),
+        "queues that nobody empties",
+        lambda it: it["Resources"].pop("QueuesNotEmptiedAlarm"),
     ),
     (
         rules.everything_that_goes_wrong_raises_an_alarm,
@@ -722,8 +722,13 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     ),
     (
         rules.everything_that_goes_wrong_raises_an_alarm,
-        "a metric that does not move when SQS moves messages",
-        lambda it: of(it, "RepaymentsDeadLetterAlarm").update(MetricName="NumberOfMessagesSent"),
+        "messages laid aside are counted, and those that SQS moves are not",
+        lambda it: of(it, "DeadLettersAlarm").update(MetricName="DeadLetter"),
+    ),
+    (
+        rules.everything_that_goes_wrong_raises_an_alarm,
+        "SQS's age, which leaves out what was received three times",
+        lambda it: of(it, "MessagesWaitAlarm").update(MetricName="ApproximateAgeOfOldestMessage"),
     ),
     (
         rules.everything_that_goes_wrong_raises_an_alarm,
@@ -732,13 +737,13 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     ),
     (
         rules.everything_that_goes_wrong_raises_an_alarm,
-        "a kind that nobody refuses",
-        lambda it: of(it, "RepaymentsRejectedAlarm")["Metrics"].pop(1),
+        "one kind instead of their sum",
+        lambda it: of(it, "UnknownAlarm")["Dimensions"].append({"Name": "kind", "Value": "repayment"}),
     ),
     (
         rules.everything_that_goes_wrong_raises_an_alarm,
         "a function that may fail for ever",
-        lambda it: it["Resources"].pop("ConsoleErrorsAlarm"),
+        lambda it: of(it, "ErrorsAlarm")["Metrics"].pop(),
     ),
     (
         rules.everything_that_goes_wrong_raises_an_alarm,
@@ -746,24 +751,104 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
         lambda it: of(it, "ThrottledAlarm")["Metrics"].pop(),
     ),
     (
-        rules.what_lasts_holds_until_the_next_run_and_tells_its_end,
-        "a flash of five minutes",
-        lambda it: of(it, "LoanDraftsUnknownAlarm").update(TreatMissingData="notBreaching"),
+        rules.a_metric_of_ours_is_silent_when_all_is_well,
+        "silence rings",
+        lambda it: of(it, "DeadLettersAlarm").update(TreatMissingData="breaching"),
     ),
     (
-        rules.what_lasts_holds_until_the_next_run_and_tells_its_end,
+        rules.a_metric_of_ours_is_silent_when_all_is_well,
+        "what housekeeping said once holds for ever",
+        lambda it: of(it, "UnknownAlarm").update(TreatMissingData="ignore"),
+    ),
+    (
+        rules.a_metric_of_ours_is_silent_when_all_is_well,
+        "three runs make three of one",
+        lambda it: of(it, "RefusedAlarm").update(Statistic="Sum"),
+    ),
+    (
+        rules.a_metric_of_ours_is_silent_when_all_is_well,
         "nobody hears that Kiva is back",
-        lambda it: of(it, "RepaymentsBreakerAlarm").pop("OKActions"),
+        lambda it: of(it, "BreakerAlarm").pop("OKActions"),
+    ),
+    (
+        rules.a_metric_of_ours_is_silent_when_all_is_well,
+        "an outage is over because nobody tries",
+        lambda it: of(it, "KivaUnavailableAlarm").update(OKActions=[]),
+    ),
+    (
+        rules.a_gauge_holds_until_housekeeping_comes_again,
+        "a flash of five minutes",
+        lambda it: of(it, "UnknownAlarm").update(Period=300),
+    ),
+    (
+        rules.a_gauge_holds_until_housekeeping_comes_again,
+        "each of three runs, and none may be late",
+        lambda it: of(it, "QueuesNotEmptiedAlarm").update(EvaluationPeriods=3),
+    ),
+    (
+        rules.a_gauge_holds_until_housekeeping_comes_again,
+        "minutes without housekeeping",
+        lambda it: of(it, "BreakerAlarm").update(Period=60),
+    ),
+    (
+        rules.an_old_message_rings_until_it_is_received_again,
+        "an hour, at whose end a message is received again",
+        lambda it: of(it, "MessagesWaitAlarm").update(EvaluationPeriods=12),
+    ),
+    (
+        rules.an_old_message_rings_until_it_is_received_again,
+        "five minutes, as of a metric that SQS tells each minute",
+        lambda it: of(it, "MessagesWaitAlarm").update(EvaluationPeriods=1),
+    ),
+    (
+        rules.an_old_message_rings_until_it_is_received_again,
+        "a window of ten minutes, when a minute is over in which it waits for others",
+        lambda it: it["Parameters"]["RepaymentsBatchingWindowSeconds"].update(MaxValue=300),
+    ),
+    (
+        rules.an_old_message_rings_until_it_is_received_again,
+        "two messages",
+        lambda it: of(it, "MessagesWaitAlarm").update(DatapointsToAlarm=2),
+    ),
+    (
+        rules.an_old_message_rings_until_it_is_received_again,
+        "two hours",
+        lambda it: of(it, "MessagesWaitAlarm").update(Threshold=7200),
+    ),
+    (
+        rules.an_outage_rings_within_a_quarter_of_an_hour_for_a_single_message,
+        "two in a row, between which a message may not come",
+        lambda it: of(it, "KivaUnavailableAlarm").update(EvaluationPeriods=2),
+    ),
+    (
+        rules.an_outage_rings_within_a_quarter_of_an_hour_for_a_single_message,
+        "three of three",
+        lambda it: of(it, "KivaUnavailableAlarm").update(DatapointsToAlarm=3),
+    ),
+    (
+        rules.an_outage_rings_within_a_quarter_of_an_hour_for_a_single_message,
+        "periods of ten minutes",
+        lambda it: of(it, "KivaUnavailableAlarm").update(Period=600),
+    ),
+    (
+        rules.an_outage_rings_within_a_quarter_of_an_hour_for_a_single_message,
+        "a hiccup",
+        lambda it: of(it, "KivaUnavailableAlarm").update(DatapointsToAlarm=1),
+    ),
+    (
+        rules.an_outage_rings_within_a_quarter_of_an_hour_for_a_single_message,
+        "a longer window for batches",
+        lambda it: it["Parameters"]["RepaymentsBatchingWindowSeconds"].update(MaxValue=120),
     ),
     (
         rules.the_dashboard_fits_the_screen,
         "a widget beside the screen",
-        lambda it: on_the_dashboard(it, '"x": 18, "y": 35', '"x": 19, "y": 35'),
+        lambda it: on_the_dashboard(it, '"x": 18, "y": 29', '"x": 19, "y": 29'),
     ),
     (
         rules.the_dashboard_fits_the_screen,
         "two widgets in one place",
-        lambda it: on_the_dashboard(it, '"x": 6, "y": 35', '"x": 5, "y": 35'),
+        lambda it: on_the_dashboard(it, '"x": 6, "y": 29', '"x": 5, "y": 29'),
     ),
     (
         rules.the_dashboard_draws_what_there_is,
@@ -773,18 +858,27 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     (
         rules.the_dashboard_draws_what_there_is,
         "a queue as a function",
-        lambda it: on_the_dashboard(it, '"ConcurrentExecutions", "FunctionName"', '"ConcurrentExecutions", "Queue"'),
+        lambda it: on_the_dashboard(it, '"Duration", "FunctionName"', '"Duration", "Queue"'),
     ),
     (
         rules.the_dashboard_shows_every_alarm_and_what_it_watches,
         "an alarm forgotten",
-        lambda it: on_the_dashboard(it, '"${ApiErrorsAlarm.Arn}",', ""),
+        lambda it: on_the_dashboard(it, '"${ErrorsAlarm.Arn}",', ""),
     ),
     (
         rules.the_dashboard_shows_every_alarm_and_what_it_watches,
         "the gauge of another stack",
         lambda it: on_the_dashboard(
             it, '"UnknownWaiting", "service", "${AWS::StackName}"', '"UnknownWaiting", "service", "kiva-relay"'
+        ),
+    ),
+    (
+        rules.the_dashboard_costs_nothing,
+        "one metric more",
+        lambda it: on_the_dashboard(
+            it,
+            '["AWS/ApiGateway", "Count"',
+            '["AWS/ApiGateway", "Latency", "ApiName", "x"], ["AWS/ApiGateway", "Count"',
         ),
     ),
     (
@@ -800,12 +894,32 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     (
         rules.silence_of_housekeeping_is_a_fault,
         "no data, no alarm",
-        lambda it: of(it, "HousekeepingMissedAlarm").update(TreatMissingData="notBreaching"),
+        lambda it: of(it, "HousekeepingAlarm").update(TreatMissingData="notBreaching"),
+    ),
+    (
+        rules.silence_of_housekeeping_is_a_fault,
+        "no data rings, also before there can be any",
+        lambda it: of(it, "HousekeepingAlarm").update(TreatMissingData="breaching"),
+    ),
+    (
+        rules.silence_of_housekeeping_is_a_fault,
+        "nobody is told that there is no data",
+        lambda it: of(it, "HousekeepingAlarm").pop("InsufficientDataActions"),
+    ),
+    (
+        rules.silence_of_housekeeping_is_a_fault,
+        "nobody is told that each run fails",
+        lambda it: of(it, "HousekeepingAlarm").pop("AlarmActions"),
     ),
     (
         rules.silence_of_housekeeping_is_a_fault,
         "a run that is killed half way is as good as one",
-        lambda it: of(it, "HousekeepingMissedAlarm").update(Namespace="AWS/Lambda", MetricName="Invocations"),
+        lambda it: of(it, "HousekeepingAlarm")["Metrics"][0].update(Expression="invocations"),
+    ),
+    (
+        rules.silence_of_housekeeping_is_a_fault,
+        "an hour",
+        lambda it: of(it, "HousekeepingAlarm").update(EvaluationPeriods=12),
     ),
     (
         rules.two_stacks_of_an_account_do_not_collide,

@@ -164,15 +164,13 @@ def test_claims_that_ran_out_and_decisions_are_counted_of_their_kind(telemetry, 
     }
 
 
-def test_a_gauge_says_that_there_is_nothing_too(telemetry, capsys):
+def test_a_gauge_of_nothing_is_not_written_and_costs_nothing(telemetry, capsys):
     with telemetry.invocation(Context()):
-        telemetry.stands(Kind.LOAN_DRAFT, 0, None, breaker_is_open=False)
-        telemetry.stands(Kind.REPAYMENT, 2, 90.5, breaker_is_open=True)
-        telemetry.count("Decision", 0)
-    assert written(capsys) == {
-        OF_DRAFTS: {"UnknownWaiting": [0.0], "BreakerOpen": [0.0]},
-        OF_REPAYMENTS: {"UnknownWaiting": [2.0], "BreakerOpen": [1.0], "OldestUnknownSeconds": [90.5]},
-    }
+        telemetry.stands({"UnknownWaiting": 0, "DeadLetters": 0}, 0)
+    assert lines(capsys) == []
+    with telemetry.invocation(Context()):
+        telemetry.stands({"UnknownWaiting": 2, "DeadLetters": 0}, 37.5)
+    assert written(capsys) == {(): {"UnknownWaiting": [2.0], "RefusedPercent": [37.5]}}
 
 
 def test_an_invocation_writes_its_own_metrics_alone_and_with_the_same_dimensions(telemetry, capsys):
@@ -188,8 +186,9 @@ def test_an_invocation_writes_its_own_metrics_alone_and_with_the_same_dimensions
 def test_a_metric_holds_kinds_and_numbers_and_nothing_of_a_submission(telemetry, capsys):
     with telemetry.invocation(Context()):
         telemetry.submissions(Kind.REPAYMENT, results(2))
-        telemetry.stands(Kind.REPAYMENT, 2, 90.5, breaker_is_open=True)
-    *_, metrics = lines(capsys)
-    said = {name: value for name, value in metrics.items() if name not in ("_aws", "service", "kind")}
-    assert all(isinstance(number, float) for numbers in said.values() for number in numbers)
+        telemetry.received(4000)
+    metrics = [line for line in lines(capsys) if "_aws" in line]
+    said = [value for line in metrics for name, value in line.items() if name not in ("_aws", "service", "kind")]
+    assert all(isinstance(number, float) for numbers in said for number in numbers)
+    assert len(said) == 2
     assert "L-" not in json.dumps(metrics)

@@ -578,8 +578,8 @@ class Ledger:
     ) -> Page:
         """Submissions of a kind in a state, the latest change first (an index: up to a second behind).
 
-        `since` leaves out those that have not changed from the beginning of that day (UTC) on; `before` (epoch seconds)
-        those that have changed at that moment or later. Not both.
+        `since` leaves out those that have not changed from the beginning of that day (UTC) on, or from that moment on
+        where it is a datetime (UTC); `before` (epoch seconds) those that have changed then or later. Not both.
         """
         value = f"{self._scope}#{kind}#{state}"
         items, cursor = self._query(

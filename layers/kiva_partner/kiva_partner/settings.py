@@ -10,6 +10,8 @@ from msgspec import Struct
 from .errors import Misconfigured
 
 KINDS = ("loan_draft", "journal_update", "repayment")
+OUTCOMES = "outcomes"
+"""What has dead letters and is no kind: the function behind the ledger's stream."""
 
 
 class AmountMode(StrEnum):
@@ -66,6 +68,7 @@ class Settings(Struct, frozen=True):
     dead_letter_queue_url: str
     unknown_policies: Mapping[str, UnknownPolicy]
     queue_urls: Mapping[str, str]
+    dead_letter_queue_urls: Mapping[str, str]
     event_bus: str
     digest_topic: str
 
@@ -105,9 +108,12 @@ class Settings(Struct, frozen=True):
             # Only the functions that stand behind a queue have these two, and the one behind the stream the second.
             queue_url=environment.get("QUEUE_URL", ""),
             dead_letter_queue_url=environment.get("DEAD_LETTER_QUEUE_URL", ""),
-            # Only housekeeping has these, for each kind.
+            # Only housekeeping has these, for each kind; of the dead letters also for the function behind the stream.
             unknown_policies={kind: reader.policy(f"{kind.upper()}_UNKNOWN_POLICY") for kind in KINDS},
             queue_urls={kind: environment.get(f"{kind.upper()}_QUEUE_URL", "") for kind in KINDS},
+            dead_letter_queue_urls={
+                name: environment.get(f"{name.upper()}_DEAD_LETTER_QUEUE_URL", "") for name in (*KINDS, OUTCOMES)
+            },
             # Only the function behind the stream has these; the second is empty where nobody wants the digest by mail.
             event_bus=environment.get("EVENT_BUS", ""),
             digest_topic=environment.get("DIGEST_TOPIC", ""),

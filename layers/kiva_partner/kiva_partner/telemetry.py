@@ -116,12 +116,12 @@ class Telemetry:
             self._logger.info("decision", extra=fields)
         self.count("Decision", kind=rows[0].kind)
 
-    def stands(self, kind: Kind, unknown: int, oldest_seconds: float | None, *, breaker_is_open: bool) -> None:
-        """How a kind stands right now. A 0 is written too: it says that somebody looked, and ends an alarm."""
-        self._add("UnknownWaiting", unknown, MetricUnit.Count, kind)
-        self._add("BreakerOpen", int(breaker_is_open), MetricUnit.Count, kind)
-        if oldest_seconds is not None:
-            self._add("OldestUnknownSeconds", oldest_seconds, MetricUnit.Seconds, kind)
+    def stands(self, counts: Mapping[str, int], refused_percent: float) -> None:
+        """How the stack stands right now. What is zero is not written: a metric at rest costs nothing."""
+        for name, number in counts.items():
+            self.count(name, number)
+        if refused_percent:
+            self._add("RefusedPercent", refused_percent, MetricUnit.Percent, None)
 
     def said(self, what: str, kinds: Iterable[Kind], by: str) -> None:
         """What a person changed about sending, and who; the reason is in the ledger."""
