@@ -10,11 +10,13 @@ from itertools import cycle
 
 import pytest
 
+from cloudwatch import alarm, points, ringing
 from faults.bookkeeping_kiva import End
 from faults.extent import WHOLE
 from faults.stage import concurrency, parallel_calls
 from kiva_partner.ledger import State
 from kiva_partner.messages import Kind
+from template.cloudformation import of_type, read
 
 HOUR = 3600
 BURST = 120
@@ -144,3 +146,67 @@ def test_where_only_posts_fail_each_trial_costs_one_doubt_at_most(stage, tally, 
         assert stage.kiva.posts <= most
         recover(stage)
         balance(stage, line, sent, most)
+
+
+QUARTER = 900
+MINUTE = 60
+WATCHED = {
+    each["MetricName"]
+    for each in of_type(read(), "AWS::CloudWatch::Alarm").values()
+    if each.get("Namespace") == "KivaRelay"
+}
+
+
+@pytest.fixture(params=["no connection to Kiva", "no token", "Kiva says later"])
+def nothing_taken(request, stage):
+    """From now on Kiva takes nothing, in one of these ways."""
+    match request.param:
+        case "no connection to Kiva":
+            stage.kiva.ends, stage.kiva.reads = lambda path: End.NO_CONNECTION, lambda: None
+        case "no token":
+            stage.kiva.token_answers = lambda: None
+            stage.pass_time(12 * HOUR)  # the one that they have is over
+        case "Kiva says later":
+            stage.kiva.ends = lambda path: End.ASKED_TO_WAIT
+    return stage
+
+
+@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("seed", range(3))
+def test_an_outage_rings_for_a_single_message_and_goes_on_ringing(nothing_taken, capsys, kind, seed):
+    random.seed(seed)
+    capsys.readouterr()
+    began = time.time()
+    nothing_taken.send(kind, "L-1")
+    nothing_taken.deliver(5 * HOUR, every=10)
+    ended, out = time.time(), capsys.readouterr().out
+    unavailable = ringing(alarm("KivaUnavailableAlarm"), points(out, "KivaUnavailable"), ended)
+    waiting = ringing(alarm("MessagesWaitAlarm"), points(out, "OldestMessageSeconds"), ended)
+    assert unavailable[0][0] <= began + QUARTER + MINUTE
+    # One span, which begins with the first delivery after an hour and lasts as long as the outage.
+    ((first, last),) = waiting
+    assert began + HOUR < first <= began + 2 * HOUR + MINUTE
+    assert last >= ended
+    (message,) = nothing_taken.queues[kind].messages
+    assert message.receives > 8
+
+
+def test_an_outage_that_leaves_doubts_rings_by_its_circuit(stage, capsys):
+    capsys.readouterr()
+    began = time.time()
+    Outage(stage.kiva, 2 * HOUR)
+    stage.send(Kind.LOAN_DRAFT, *(f"L-{number}" for number in range(100)))
+    stage.deliver(2 * HOUR)
+    open_circuits = points(capsys.readouterr().out, "CircuitsOpen")
+    ((first, last),) = ringing(alarm("BreakerAlarm"), open_circuits, time.time())
+    assert first <= began + QUARTER
+    assert last >= began + 2 * HOUR - QUARTER
+
+
+def test_a_quiet_day_writes_no_metric_that_an_alarm_watches(stage, capsys):
+    capsys.readouterr()
+    stage.send(Kind.REPAYMENT, "L-1")
+    stage.deliver(3 * HOUR)
+    out = capsys.readouterr().out
+    assert '"SubmissionAccepted"' in out
+    assert {name for line in out.splitlines() for name in WATCHED if f'"{name}"' in line} == set()

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 
+from cli.app import app
 from template.cloudformation import ROOT, as_deployed, of_type, read, translate
 
 STAGE = {"KivaEnvironment": "stage", "KivaPartnerId": "9001"}
@@ -43,9 +44,31 @@ def documented():
             yield name, frozenset({"service", "kind"} if by_kind == "yes" else {"service"})
 
 
-def test_every_alarm_leads_to_its_heading_and_every_heading_has_an_alarm():
-    named = {re.search(r'docs/runbook\.md: "(.+)"$', each["AlarmDescription"])[1] for each in ALARMS.values()}
-    assert named == headings("runbook.md")
+FORM = re.compile(
+    r"\n\n\* \*\*Urgent\?\*\* (?:Yes|No|Today|Within \w+ ?\w*)\b[^\n]+\.\n"
+    r"\* \*\*Anything lost\?\*\* [^\n]+\.\n"
+    r"\* \*\*First command:\*\* `relay (\w+)(?: [^`\n]+)? --stage STAGE`\n\n"
+)
+
+
+def named():
+    """The headings that alarms name."""
+    return {re.search(r'docs/runbook\.md: "(.+)"$', each["AlarmDescription"])[1] for each in ALARMS.values()}
+
+
+def test_every_alarm_leads_to_a_heading_of_the_runbook():
+    assert named() <= headings("runbook.md")
+
+
+def test_every_heading_begins_with_how_urgent_it_is_what_is_lost_and_a_command_that_exists():
+    commands = {(each.name or each.callback.__name__) for each in app.registered_commands}
+    _, *chapters = re.split(r"^## ", (ROOT / "docs" / "runbook.md").read_text(), flags=re.MULTILINE)
+    first = {
+        heading: FORM.match(text) for heading, text in (re.match(r"(.+)((?s:.+))", it).groups() for it in chapters)
+    }
+    assert [heading for heading, found in first.items() if not found] == []
+    assert {found[1] for found in first.values()} <= commands
+    assert len(first) >= len(named())
 
 
 def test_every_metric_of_ours_that_is_watched_or_drawn_is_one_that_is_documented():
@@ -55,16 +78,16 @@ def test_every_metric_of_ours_that_is_watched_or_drawn_is_one_that_is_documented
 def test_the_dashboard_says_what_to_do_first_under_each_heading():
     (text,) = [it["properties"]["markdown"] for it in WIDGETS if it["type"] == "text"]
     rows = re.findall(r"^\| (.+) \| .+ \|$", text, re.MULTILINE)[1:]
-    assert {heading for row in rows for heading in row.split(", ")} == headings("runbook.md")
+    assert {heading for row in rows for heading in row.split(", ")} == named()
 
 
 def published():
-    """The metrics that the code writes of the whole stack, and of one kind: the first argument of whatever writes them."""
+    """The metrics that the code writes, of the whole stack or by kind: the first argument of whatever writes them."""
     for path in [*(ROOT / "layers").rglob("*.py"), *(ROOT / "functions").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 match node.func.attr, node.args:
-                    case ("count", [ast.Constant(str(name)), *rest]):
+                    case ("count", [ast.Constant(str(name)), *rest]) if name.isidentifier():
                         of_kind = len(rest) > 1 or any(each.arg == "kind" for each in node.keywords)
                         yield name, frozenset({"service", "kind"} if of_kind else {"service"})
                     case ("_add", [ast.Constant(str(name)), _, _, ast.Constant(None)]):
