@@ -3,14 +3,9 @@
 import os
 from contextlib import ExitStack
 from copy import replace
-from threading import Lock
-from uuid import uuid4
 
 import boto3
 import pytest
-from moto import mock_aws
-from moto.dynamodb.models import DynamoDBBackend
-from moto.dynamodb.models.table import Table
 
 from chromium import not_installed, start_chromium
 from deployment import BUCKET, ENVIRONMENT, create_table, credentials, variables
@@ -20,6 +15,7 @@ from kiva_partner import runtime
 from kiva_partner.messages import Kind
 from kiva_partner.sending import Sending
 from kiva_partner.settings import Settings
+from moto_aws import aws_by_moto
 from serving import serving
 
 
@@ -56,26 +52,7 @@ def two_columns(rules):
 
 @pytest.fixture
 def aws(monkeypatch):
-    """moto's AWS. It copies the table for a transaction and puts it back, so that two at once would lose one.
-
-    And its tables have no TableId, which is here the table's own for as long as it lives, as at AWS.
-    """
-    one_at_a_time, transact = Lock(), DynamoDBBackend.transact_write_items
-
-    def transact_alone(self, *arguments):
-        with one_at_a_time:
-            return transact(self, *arguments)
-
-    describe = Table.describe
-
-    def describe_with_id(self, base_key="TableDescription"):
-        told = describe(self, base_key)
-        told[base_key]["TableId"] = self.__dict__.setdefault("table_id", str(uuid4()))
-        return told
-
-    monkeypatch.setattr(DynamoDBBackend, "transact_write_items", transact_alone)
-    monkeypatch.setattr(Table, "describe", describe_with_id)
-    with mock_aws():
+    with aws_by_moto(monkeypatch):
         yield
 
 

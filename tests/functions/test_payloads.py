@@ -44,10 +44,10 @@ def test_what_is_loaded_goes_to_kiva_byte_for_byte(payloads, rules):
 def test_once_forgotten_it_is_gone(payloads, submission):
     kept = Kept.of(submission)
     payloads.keep(submission)
-    assert list(payloads.all_kept(submission.kind)) == [kept]
+    assert list(payloads.all_kept()) == [kept]
     payloads.forget(kept)
     payloads.forget(kept)
-    assert list(payloads.all_kept(submission.kind)) == []
+    assert list(payloads.all_kept()) == []
     with pytest.raises(KeyError):
         payloads.load(kept)
 

@@ -81,6 +81,7 @@ def test_a_complete_environment_is_read_whole():
         dead_letter_queue_url="https://sqs.test/dead-letters",
         unknown_policies=dict.fromkeys(KINDS, UnknownPolicy.HOLD),
         queue_urls=dict.fromkeys(KINDS, ""),
+        dead_letter_queue_urls=dict.fromkeys([*KINDS, "outcomes"], ""),
         event_bus="",
         digest_topic="",
     )

@@ -175,8 +175,9 @@ class Housekeeping(Struct, frozen=True):
     def forget_settled(self) -> int:
         """Delete the payloads of what is no longer unknown, by whatever way it was settled."""
         forgotten = 0
+        all_kept = list(self.payloads.all_kept())
         for kind in Kind:
-            every = list(self.payloads.all_kept(kind))
+            every = [kept for kept in all_kept if kept.kind is kind]
             rows = self.ledger.read_all(kind, [kept.reference for kept in every])
             for kept in every:
                 if self._is_needless(kept, rows.get(kept.reference)):

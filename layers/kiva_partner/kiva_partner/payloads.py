@@ -104,11 +104,9 @@ class Payloads:
         """The submission that was kept. Raises KeyError when it is gone, which it is soon after it was settled."""
         return from_text(self._get(kept.key).decode())
 
-    def all_kept(self, kind: Kind) -> "Iterator[Kept]":
-        """Everything of a kind that is kept."""
-        pages = (
-            self._s3().get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=f"{UNKNOWN_PREFIX}{kind}/")
-        )
+    def all_kept(self) -> "Iterator[Kept]":
+        """Everything that is kept, of all kinds."""
+        pages = self._s3().get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=UNKNOWN_PREFIX)
         for page in pages:
             for found in page.get("Contents", []):
                 if kept := Kept.at(found["Key"]):

@@ -405,6 +405,9 @@ class TokenProvider:
         """
         with self._lock:
             before = self._load()
+            if before and before.lasts(EARLY_WINDOW, self._clock()):
+                self._token = before
+                return False
             self._token = self._shared_or_new(EARLY_WINDOW)
             failure = self._recent_failure()
             if failure and not self._token.lasts(EARLY_WINDOW, self._clock()):
