@@ -118,6 +118,13 @@ def no_message_is_filtered_away(template: Template) -> Iterator[str]:
             yield f"{name} has a filter: what it does not match is deleted unseen"
 
 
+def no_deployment_resumes_what_is_paused(template: Template) -> Iterator[str]:
+    """`relay pause` disables a mapping; CloudFormation sends what the template says, so it may not say `Enabled`."""
+    for name, mapping, _ in _mappings(template):
+        if "Enabled" in mapping:
+            yield f"{name} says whether it is enabled: a change of it would end a pause"
+
+
 def no_outcome_is_given_up_before_the_stream_loses_it(template: Template) -> Iterator[str]:
     mapping = _of_the_stream(template)
     if mapping.get("FunctionResponseTypes") != ["ReportBatchItemFailures"]:

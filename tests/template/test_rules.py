@@ -160,6 +160,11 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
         lambda it: of(it, "LoanDraftsFromQueue").update(FilterCriteria=FILTER),
     ),
     (
+        rules.no_deployment_resumes_what_is_paused,
+        "a queue that is received whatever was said",
+        lambda it: of(it, "RepaymentsFromQueue").update(Enabled=True),
+    ),
+    (
         rules.no_outcome_is_given_up_before_the_stream_loses_it,
         "the answer's list is not looked at",
         lambda it: of(it, "OutcomesFromLedger").pop("FunctionResponseTypes"),
