@@ -9,7 +9,7 @@ LOCALLY = env -u AWS_PROFILE -u AWS_DEFAULT_PROFILE -u AWS_CA_BUNDLE -u AWS_ENDP
   AWS_CONFIG_FILE=/dev/null AWS_SHARED_CREDENTIALS_FILE=/dev/null
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down logs console screenshots credentials redrive test sam-local faults fuzz bench check build openapi sbom pins clean
+.PHONY: help setup demo up down logs case console screenshots credentials redrive test sam-local faults fuzz bench check build openapi sbom pins clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -28,6 +28,9 @@ logs: setup ## follow what the functions of the running stack say
 
 down: setup ## stop the running stack and remove what it left
 	@$(LOCALLY) $(PYTHON) -m local.stack down
+
+case: setup ## make an alarm's case on the running stack, to rehearse the runbook: NAME=… [END=1]; without NAME their list
+	@$(LOCALLY) $(PYTHON) -m local.cases $(NAME) $(if $(END),--end)
 
 console: setup ## open the coordinator's page of STAGE=local|stage|prod in a browser: what waits for a person [PORT=…]
 	@$(RELAY) console --stage $(or $(STAGE),local) $(if $(PORT),--port $(PORT))

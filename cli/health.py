@@ -24,6 +24,9 @@ WAITS_LONG: Final = timedelta(hours=1)
 TOKEN_ENDS_SOON: Final = timedelta(minutes=45)
 """Housekeeping renews in the last hour, every five minutes."""
 
+MANY_REFUSED: Final = 10
+"""Of a kind, as for the alarm: of three, one alone is a third."""
+
 NOT_CONFIGURED: Final = "not configured yet"
 """How the reason begins on a fresh stack, which waits for its credentials: nothing is wrong with it."""
 
@@ -46,7 +49,7 @@ class Health:
             self.is_answered = False
             yield Line("api", "bad", f"does not tell how the stack stands: {error}", self._command("check"))
         else:
-            yield from self._of_api(told)
+            yield from self._told(told)
         for name, right, look in (
             ("queues", "sqs:GetQueueAttributes", self._queues),
             ("dead letters", "sqs:GetQueueAttributes", self._dead_letters),
@@ -55,6 +58,13 @@ class Health:
             yield from _as_far_as_allowed(name, right, look)
 
     # --- what the API tells ---
+
+    def _told(self, told: Mapping[str, Any]) -> Iterator[Line]:
+        try:
+            yield from self._of_api(told)
+        except KeyError:
+            step = self._command("deploy")
+            yield Line("api", "look", "the stack is of another version than this command, and tells other things", step)
 
     def _of_api(self, told: Mapping[str, Any]) -> Iterator[Line]:
         run = told["housekeeping"]
@@ -69,6 +79,7 @@ class Health:
             ("waiting", self._waiting, "nothing waits to be sent"),
             ("unknown", self._unknown, "no outcome is UNKNOWN"),
             ("stuck", self._stuck, "nothing is STUCK"),
+            ("refused", self._refused, "Kiva has refused nothing within the hour"),
         ):
             found = [line for kind, each in kinds.items() for line in look(kind, each)]
             yield from found or [Line(name, "ok", fine)]
@@ -122,7 +133,8 @@ class Health:
     def _unknown(self, kind: str, told: Mapping[str, Any]) -> Iterator[Line]:
         if unknown := told.get("unknown"):
             calls = f"{unknown['calls']} {'call' if unknown['calls'] == 1 else 'calls'}"
-            detail = f"{_noun(kind)}: {calls} ({_count(unknown)} submissions), for {self._since(unknown['since'])}"
+            rows = f"{_count(unknown)} {'submission' if unknown['submissions'] == 1 else 'submissions'}"
+            detail = f"{_noun(kind)}: {calls} ({rows}), for {self._since(unknown['since'])}"
             decidable = datetime.fromisoformat(unknown["decidable_at"])
             detail += "" if decidable <= self._now else f"; to be decided from {self._at(decidable)} on"
             yield Line("unknown", "look", detail, self._command("list", "--state", "UNKNOWN", "--kind", kind))
@@ -131,6 +143,13 @@ class Health:
         if stuck := told.get("stuck"):
             detail = f"{_noun(kind)}: {_count(stuck)} that Kiva has not, for {self._since(stuck['since'])}"
             yield Line("stuck", "bad", detail, self._command("list", "--state", "STUCK", "--kind", kind))
+
+    def _refused(self, kind: str, told: Mapping[str, Any]) -> Iterator[Line]:
+        if refused := told.get("refused"):
+            detail = f"{_noun(kind)}: {_count(refused)} within the hour"
+            step = self._command("list", "--state", "REJECTED", "--kind", kind)
+            many = refused["submissions"] >= MANY_REFUSED
+            yield Line("refused", "look", detail, step) if many else Line("refused", "ok", detail)
 
     def _housekeeping(self, run: Mapping[str, Any]) -> Line:
         step = 'docs/runbook.md, "Housekeeping does not run"'

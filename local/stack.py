@@ -99,9 +99,9 @@ class Stack:
         prepared = request.prepare()
         return _send(method, prepared.url, data=body, headers=dict(prepared.headers), timeout=60)
 
-    def ask_sandbox(self, method: str, path: str) -> requests.Response:
-        """Look at what the imitation of Kiva has, or play a person in PA2. `path` is below `/_sandbox/`."""
-        return _send(method, f"{self.sandbox}/_sandbox/{path}", timeout=10)
+    def ask_sandbox(self, method: str, path: str, content: Any = None) -> requests.Response:
+        """Look at what the imitation of Kiva has, switch it, or play a person in PA2. `path` is below `/_sandbox/`."""
+        return _send(method, f"{self.sandbox}/_sandbox/{path}", json=content, timeout=10)
 
     def physical_id(self, logical_id: str) -> str:
         """Return what AWS calls a resource of the template: a queue's URL, a table's or a function's name."""

@@ -66,7 +66,7 @@ def test_of_a_stack_that_is_well_each_thing_is_said_once_and_all_is_well(lines):
     assert code == 0
     assert {verdict for _, verdict, _, _ in found} == {"ok"}
     assert [name for name, *_ in found] == [
-        *("token", "pauses", "circuits", "waiting", "unknown", "stuck", "housekeeping", "digest"),
+        *("token", "pauses", "circuits", "waiting", "unknown", "stuck", "refused", "housekeeping", "digest"),
         *("queues", "dead letters", "alarms"),
     ]
     assert ("token", "ok", "lasts until 20:15 UTC", "") in found
@@ -190,6 +190,13 @@ def test_what_is_stuck_is_bad(told, lines):
     told["kinds"][1]["stuck"] = {"submissions": 1, "since": "2026-11-20T10:00:00+00:00"}
     (line,) = wrong(lines()[0])
     assert line[1:3] == ("bad", "journal updates: 1 that Kiva has not, for 8 days")
+
+
+@pytest.mark.parametrize(("number", "verdict"), [(9, "ok"), (10, "look")])
+def test_what_kiva_refuses_is_counted_and_many_are_to_be_looked_at(told, lines, number, verdict):
+    told["kinds"][0]["refused"] = {"submissions": number, "since": "2026-11-28T09:10:00+00:00"}
+    step = "relay list --state REJECTED --kind loan_draft --stage prod" if verdict == "look" else ""
+    assert ("refused", verdict, f"loan drafts: {number} within the hour", step) in lines()[0]
 
 
 @pytest.mark.parametrize(("ended_at", "verdict"), [("09:45:00", "ok"), ("09:44:59", "bad"), (None, "look")])

@@ -111,6 +111,17 @@ def test_what_is_stuck_and_what_is_queued_are_told(health, reports):
     assert (told["queued"]["submissions"], told["stuck"]["submissions"]) == (1, 1)
 
 
+def test_what_kiva_refused_within_the_hour_is_counted(health, drafts, deployed):
+    deployed.answers = [(422, {"message": "no"})] * 3
+    with time_machine.travel("2026-11-28T10:00:00Z", tick=False) as now:
+        drafts.batch(drafts.message("L-1"))
+        now.shift(3601)
+        drafts.batch(drafts.message("L-2"), drafts.message("L-3"))
+        refused = health()["kinds"]["loan_draft"]["refused"]
+    assert refused["submissions"] == 2
+    assert refused["since"].startswith("2026-11-28T11:00:01")
+
+
 def test_of_very_many_it_counts_some_the_oldest_among_them(health, deployed):
     """No more than one page of each kind and state is read."""
     rules, client = runtime.settings().rules, boto3.client("dynamodb")

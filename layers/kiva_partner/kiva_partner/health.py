@@ -18,6 +18,9 @@ from .tokens import SCOPES, TokenProvider
 MOST_COUNTED = 500
 """Rows of a kind and state that are read, those first whose last change is the longest ago."""
 
+LATELY_SECONDS = 3600
+"""For which what Kiva refused is counted: who looks now wants to know what goes wrong now."""
+
 
 class Health(Struct, frozen=True):
     """What an operator looks at first. `clock` gives epoch seconds."""
@@ -63,6 +66,9 @@ class Health(Struct, frozen=True):
             if rows := page.rows:
                 more = {"more": True} if page.cursor else {}
                 yield state.lower(), {"submissions": len(rows), **more, **_described(state, rows)}
+        latest = self.ledger.list_by_state(kind, State.REJECTED, limit=MOST_COUNTED).rows
+        if refused := [row for row in latest if row.updated_at > _time(self.clock() - LATELY_SECONDS)]:
+            yield "refused", {"submissions": len(refused), "since": refused[-1].updated_at}
 
 
 def _described(state: State, rows: list[Row]) -> dict[str, Any]:

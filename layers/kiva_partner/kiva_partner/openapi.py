@@ -623,6 +623,7 @@ _HEALTH: dict[str, Any] = {
                     "kind": {"type": "string", **_KIND},
                     **_KEPT_BACK,
                     **{it.lower(): _COUNT for it in (State.QUEUED, State.RETRY, State.STUCK, State.UNKNOWN)},
+                    "refused": {**_COUNT, "description": "What Kiva refused within the last hour"},
                 },
             },
         },
