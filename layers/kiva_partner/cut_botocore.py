@@ -24,7 +24,7 @@ OPERATIONS = {
     "s3": ("DeleteObject", "GetObject", "HeadObject", "ListObjectsV2", "PutObject"),
     "secretsmanager": ("GetSecretValue", "PutSecretValue"),
     "sns": ("Publish",),
-    "sqs": ("ChangeMessageVisibilityBatch", "SendMessage"),
+    "sqs": ("ChangeMessageVisibilityBatch", "GetQueueAttributes", "SendMessage"),
     "ssm": ("GetParameter", "PutParameter"),
 }
 
