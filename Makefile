@@ -62,7 +62,7 @@ bench: setup ## compare calls, CPU, memory and cold starts with what most would 
 	  --template tests/bench/textbook/template.yaml --build-dir .aws-sam/textbook/build --cache-dir .aws-sam/textbook/cache \
 	  --parameter-overrides Architecture=$(if $(filter aarch64 arm64,$(shell uname -m)),arm64,x86_64); \
 	  } >.local/bench_build.log 2>&1 || { cat .local/bench_build.log; exit 1; }
-	@$(LOCALLY) MPLCONFIGDIR=.local/matplotlib PYTHONPATH=tests:. $(PYTHON) -m bench
+	@$(LOCALLY) MPLCONFIGDIR=.local/matplotlib PYTHONPATH=tests:.:layers/kiva_partner:functions $(PYTHON) -m bench
 
 check: setup ## lint, format, types and the template, without running anything
 	$(PYTHON) -m ruff check

@@ -52,17 +52,6 @@ def measure(problems: list[str]) -> dict[str, Figure]:
     return figures
 
 
-def _priced(figures: Mapping[str, Figure]) -> dict[str, Figure]:
-    """What a million repayments cost, where it is known what they took."""
-    if SCALE not in figures:
-        return {}
-    took = figures[SCALE].detail
-    ours = cost.usd_per_million(took["ours"][-1], **cost.OURS)
-    textbook = cost.usd_per_million(took["textbook"][-1], **cost.TEXTBOOK)
-    detail = {"how": "computed by cost.py; Kiva 200 ms, AWS 5 ms", "ours": ours, "textbook": textbook}
-    return {"usd_per_million_repayments": Figure(sum(ours.values()), sum(textbook.values()), detail)}
-
-
 def _keep(figures: Mapping[str, Figure], seconds: float) -> None:
     """Write this run's own, and `latest`."""
     RESULTS.mkdir(exist_ok=True)
@@ -89,7 +78,8 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nInterrupted; everything was stopped.", file=sys.stderr)
         return 130
-    figures |= _priced(figures)
+    with step("What it costs", sys.stderr):
+        figures |= cost.figures(figures[SCALE].detail if SCALE in figures else {})
     seconds = time.monotonic() - started
     _keep(figures, seconds)
     console.print()

@@ -11,8 +11,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from bench import counted
 from bench.counted import Counted, Followed
-from template.cloudformation import Template, named, of_type
+from bench.environment import Figure
+from template.cloudformation import Template, as_deployed, named, of_type, read, translate
 
 LAMBDA_GB_SECOND, LAMBDA_MILLION_REQUESTS = 0.0000133334, 0.20
 DYNAMODB_MILLION_WRU, DYNAMODB_MILLION_RRU = 0.625, 0.125
@@ -49,8 +51,34 @@ OURS = {"batch": 1000, "parallel": 4}
 TEXTBOOK = {"batch": 10, "parallel": 1}
 """SQS's default, and one call after the other."""
 
+STACK = {"KivaEnvironment": "stage", "KivaPartnerId": "9001"}
+"""Parameters of the stack at rest; all else is the template's default."""
+
 SQS_REQUESTS = 3 / 10
 """Of one message: sent, received and deleted, by tens."""
+
+
+def figures(took: Mapping[str, Any]) -> dict[str, Figure]:
+    """All of it; `took` is the detail of SCALE, or empty where that was not measured."""
+    run, template = counted.idle_run(), as_deployed(translate(read()), STACK)
+    at_rest = usd_at_rest(template, run)
+    found = {
+        "usd_a_month_at_rest": Figure(sum(at_rest.values()), None, {"how": "cost.py; without a free tier", **at_rest}),
+        "alarm_metrics": Figure(alarm_metrics(template), None, {"how": "counted in the translated template"}),
+        "custom_metrics_at_rest": Figure(len(run.metrics), None, {"how": "written by a run of housekeeping"}),
+    }
+    if took:
+        how = "computed by cost.py; Kiva 200 ms, AWS 5 ms"
+        point = took["ours"][-1]
+        ours, textbook = usd_per_million(point, **OURS), usd_per_million(took["textbook"][-1], **TEXTBOOK)
+        with_all = usd_per_million_with_all(point, counted.followed())
+        found |= {
+            "usd_per_million_repayments": Figure(
+                sum(ours.values()), sum(textbook.values()), {"how": how, "ours": ours, "textbook": textbook}
+            ),
+            "usd_per_million_repayments_with_all": Figure(sum(with_all.values()), None, {"how": how, "ours": with_all}),
+        }
+    return found
 
 
 def usd_per_million(point: Mapping[str, float], *, batch: int, parallel: int) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 The keys are what the modules that measure return, each from the function that __main__ calls with the stage:
 
-* `cold.instructions` and `cold.measure`, `tokens.measure`, `warm.measure` and `scale.measure` give
+* `cold.instructions` and `cold.measure`, `tokens.measure`, `warm.measure`, `scale.measure` and `cost.figures` give
   `dict[str, environment.Figure]`. What could not be measured is a Figure of None whose `detail["why"]` says why.
 * `detail` of what was timed holds `ratio_min` and `ratio_median`: how many times better ours was in the rounds in turn.
 * `scale.measure` gives one more, SCALE: a Figure of None, in whose detail `ours` and `textbook` are lists of
@@ -112,5 +112,11 @@ GOALS: dict[str, tuple[Goal, ...]] = {
         Goal("memory_growth_mb_1e6_against_1e4", "memory, more than after 1e4", "MB", at_most=5),
         Goal("seconds_for_1e6_repayments", "duration, two environments, Kiva and AWS at once", "s", at_most=150),
         Goal("usd_per_million_repayments", "list price: Lambda, DynamoDB, SQS", "USD"),
+        Goal("usd_per_million_repayments_with_all", "with events, logs, storage, backups", "USD"),
+    ),
+    "At rest": (
+        _gate("usd_a_month_at_rest", "list price of a month without submissions", None, 5, "USD"),
+        _gate("alarm_metrics", "metrics that alarms watch", None, 21),
+        _gate("custom_metrics_at_rest", "custom metrics that are written", None, 0),
     ),
 }
