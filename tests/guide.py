@@ -9,7 +9,8 @@ from template.cloudformation import ROOT
 GUIDE = ROOT / "docs" / "producers.md"
 
 _BLOCK = re.compile(
-    r"^(?:<!-- (?P<role>\w+): (?P<name>\S+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^ *(?:<!-- (?P<role>\w+): (?P<name>\S+) -->\n *)?```(?P<language>\w*)\n(?P<text>.*?)^ *```$",
+    re.MULTILINE | re.DOTALL,
 )
 
 

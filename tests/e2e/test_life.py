@@ -6,15 +6,16 @@ What MiniStack does otherwise than AWS is asserted as what it is, so that nobody
 import os
 import shutil
 import subprocess
-import sys
-from pathlib import Path
+from datetime import UTC, datetime
 
 import pytest
 
+from cli import adopt
+from guide import blocks
 from local import processes
-from local.stack import client_of, ministack
+from local.stack import REGION, client_of, ministack
+from template.cloudformation import ROOT
 
-ROOT = Path(__file__).parents[2]
 NAME = "kiva-relay-try"
 SAMCONFIG = """
 version = 0.1
@@ -47,8 +48,11 @@ def account(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def relay(account, tmp_path_factory):
-    """Run the command in a checkout whose samconfig.toml leads to that account; gives exit code and all it said."""
+def shell(account, tmp_path_factory):
+    """Run lines in a checkout whose samconfig.toml leads to that account; gives exit code and all they said.
+
+    Whoever is asked says yes.
+    """
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copy(ROOT / "template.yaml", folder)
     for name in ("layers", "functions"):
@@ -57,23 +61,36 @@ def relay(account, tmp_path_factory):
     keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "test")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     outside = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "COLUMNS": "200", "HOME": str(folder)}
-    path = os.pathsep.join(map(str, (ROOT, ROOT / "layers" / "kiva_partner")))
-    environment = kept | keys | outside | {"AWS_ENDPOINT_URL": account, "PYTHONPATH": path}
+    bins = [ROOT / ".venvs" / name / "bin" for name in ("dev", "aws")]
+    path = {"PATH": os.pathsep.join([*map(str, bins), os.environ["PATH"]])}
+    aws = {"AWS_ENDPOINT_URL": account, "AWS_DEFAULT_REGION": REGION, "STAGE": "try", "STACK": NAME}
+    environment = kept | keys | outside | path | aws
 
-    def run(*arguments):
-        command = [sys.executable, "-m", "cli", *arguments, "--stage", "try", "--yes"]
+    def run(lines, **variables):
         ran = subprocess.run(  # noqa: S603 it is our own
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=500, check=False
+            ["/bin/bash", "-uc", f"{HERE}{lines}"],
+            cwd=folder,
+            env=environment | variables,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=500,
+            check=False,
         )
-        return ran.returncode, ran.stdout + ran.stderr
+        return ran.returncode, ran.stdout
 
     return run
 
 
-def stack(account):
+def chapter(name):
+    """What docs/deploy.md has people type."""
+    return "".join(block.text for block in blocks(ROOT / "docs" / "deploy.md", "run") if block.name == name)
+
+
+def parameters(account):
     (found,) = client_of(account, "cloudformation").describe_stacks(StackName=NAME)["Stacks"]
-    parameters = {it["ParameterKey"]: it["ParameterValue"] for it in found["Parameters"]}
-    return found["StackStatus"], parameters
+    return {it["ParameterKey"]: it["ParameterValue"] for it in found["Parameters"]}
 
 
 def physical(account):
@@ -81,47 +98,91 @@ def physical(account):
     return {it["LogicalResourceId"]: it["PhysicalResourceId"] for it in found}
 
 
-def test_a_stack_is_deployed_deleted_adopted_and_deployed_again_with_its_ledger(account, relay):
-    client = client_of(account, "cloudformation")
+def rows(account, table):
+    return client_of(account, "dynamodb").scan(TableName=table)["Items"]
 
-    code, said = relay("deploy")
+
+# Each question has an answer of its own; and the AWS command line asks SQS at its old address, unless told where.
+HERE = """
+relay() { yes | command relay "$@"; }
+aws() { command aws --endpoint-url "$AWS_ENDPOINT_URL" "$@"; }
+"""
+ROW = {"pk": {"S": "sandbox#9001#submission#repayment#2026-10:L-1:5.00"}}
+KEPT = ("LedgerTable", "PayloadBucket", "StackKey", "RepaymentsQueue", "RepaymentsDeadLetterQueue")
+
+
+def test_a_new_stack_is_deployed_and_protected(account, shell):
+    code, said = shell("relay deploy --stage try")
+
     assert code == 0, said
     assert "is new" in said
-    assert stack(account)[1]["DeletionProtection"] == "on"
-    before = physical(account)
-    row = {"pk": {"S": "sandbox#9001#submission#repayment#2026-10:L-1:5.00"}}
-    client_of(account, "dynamodb").put_item(TableName=before["LedgerTable"], Item=row)
-    client_of(account, "sqs").send_message(QueueUrl=before["RepaymentsDeadLetterQueue"], MessageBody="{}")
+    assert parameters(account)["DeletionProtection"] == "on"
 
-    code, said = relay("deploy")
+
+def test_deployed_again_nothing_changes(shell):
+    code, said = shell("relay deploy --stage try --yes")
+
     assert code == 0, said
     assert "no parameter changes" in said
 
-    client.delete_stack(StackName=NAME)
-    client.get_waiter("stack_delete_complete").wait(StackName=NAME, WaiterConfig={"Delay": 1})
-    code, said = relay("deploy")
+
+def test_deleted_and_adopted_it_has_its_ledger_and_its_messages(account, shell):
+    before = physical(account)
+    client_of(account, "dynamodb").put_item(TableName=before["LedgerTable"], Item=ROW)
+    client_of(account, "sqs").send_message(QueueUrl=before["RepaymentsDeadLetterQueue"], MessageBody="{}")
+
+    assert shell(chapter("delete"))[0] == 0
+    code, said = shell("relay deploy --stage try")
     assert code == 1
     assert "relay adopt --stage try" in said
-
-    # MiniStack imports neither event buses nor secrets. (AWS: both, "Resource type support".)
-    code, said = relay("adopt")
-    assert code == 1
-    assert "Resource import is not supported by this emulator for AWS::Events::EventBus" in said
-    secret = f"CredentialsSecret={before['CredentialsSecret']}"
+    # What MiniStack cannot, asserted: it imports neither event buses nor secrets.
+    cannot = "Resource import is not supported by this emulator for AWS::"
+    assert f"{cannot}Events::EventBus" in shell("relay adopt --stage try")[1]
     client_of(account, "events").delete_event_bus(Name=NAME)
-    code, said = relay("adopt", "--resource", secret)
-    assert "not supported by this emulator for AWS::SecretsManager::Secret" in said
-    # It puts no tag on a bucket that a stack makes, and does not tell the tag of a secret.
-    code, said = relay("adopt", "--resource", f"PayloadBucket={before['PayloadBucket']}")
-    assert code == 0, said
-    assert "makes new ones: CredentialsSecret, EventBus, OnlyFunctionsReadCredentials" in said
-    assert stack(account)[0] == "IMPORT_COMPLETE"
+    secret = f"CredentialsSecret={before['CredentialsSecret']}"
+    assert f"{cannot}SecretsManager::Secret" in shell(f"relay adopt --stage try --resource {secret}")[1]
+    tag(account, before["PayloadBucket"])
+    _, said = shell(chapter("recreate"))
 
-    code, said = relay("deploy")
-    assert code == 0, said
+    assert "makes new ones: CredentialsSecret, EventBus, OnlyFunctionsReadCredentials" in said
     after = physical(account)
-    kept = ("LedgerTable", "PayloadBucket", "StackKey", "RepaymentsQueue", "RepaymentsDeadLetterQueue")
-    assert {it: after[it] for it in kept} == {it: before[it] for it in kept}
-    assert client_of(account, "dynamodb").scan(TableName=after["LedgerTable"])["Items"] == [row]
+    assert "LoanDraftsFunction" in after
+    assert {it: after[it] for it in KEPT} == {it: before[it] for it in KEPT}
+    assert rows(account, after["LedgerTable"]) == [ROW]
     received = client_of(account, "sqs").receive_message(QueueUrl=after["RepaymentsDeadLetterQueue"])
     assert len(received["Messages"]) == 1
+
+
+def tag(account, bucket):
+    """MiniStack lets a stack's bucket have no tags."""
+    tags = {"TagSet": [{"Key": adopt.TAG, "Value": NAME}]}
+    client_of(account, "s3").put_bucket_tagging(Bucket=bucket, Tagging=tags)
+
+
+def test_a_restored_table_takes_the_place_of_the_ledger(account, shell):
+    before = physical(account)
+
+    code, said = shell(f"set -e\n{chapter('restore')}", SINCE=datetime.now(UTC).isoformat(timespec="seconds"))
+    assert code == 0, said
+    assert shell(chapter("delete"))[0] == 0
+    client_of(account, "events").delete_event_bus(Name=NAME)
+    tag(account, before["PayloadBucket"])
+    shell(chapter("recreate"))
+
+    assert physical(account)["LedgerTable"] == f"{NAME}-restored"
+    assert rows(account, f"{NAME}-restored") == [ROW]
+    assert parameters(account)["KivaPartnerId"] == "9001"
+    assert physical(account)["StackKey"] == before["StackKey"]
+
+
+def test_nothing_is_left_where_all_of_it_was_deleted(account, shell):
+    there = physical(account)
+    shell(chapter("delete"))
+
+    named = {"TABLE": there["LedgerTable"], "SECRET": there["CredentialsSecret"], "KEY": there["StackKey"]}
+    code, said = shell(f"set -e\n{chapter('gone')}", **named)
+
+    assert code == 0, said
+    code, said = shell("relay adopt --stage try")
+    assert code == 1
+    assert there["LedgerTable"] not in said
