@@ -102,7 +102,7 @@ def followed() -> Followed:
 def _deployed() -> Iterator[Callable[[Callable[[], object]], Counted]]:
     """A stack in moto's AWS, and Kiva; gives what counts while something is done."""
     no_aws = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    test = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
+    test = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "test") | {"AWS_DEFAULT_REGION": "us-east-1"}
     with (
         mock.patch.dict(os.environ, no_aws | test, clear=True),
         pytest.MonkeyPatch.context() as patch,
