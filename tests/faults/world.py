@@ -66,7 +66,7 @@ class Silent:
     def submissions(self, *_):
         pass
 
-    refused = expired = stuck = count = decided = submissions
+    refused = expired = stuck = count = decided = received = submissions
 
 
 class Lost(Exception):
