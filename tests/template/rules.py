@@ -33,6 +33,10 @@ GAUGES = (
 )  # fmt: skip
 """What housekeeping says at each run, where it is not zero."""
 COUNTS = ("KivaUnavailable", "Misconfigured", "TokenRenewalFailed")
+NEW_ACCOUNT = 10
+"""Environments at once."""
+HOUSEKEEPING, PEOPLE = 1, 2
+"""Of them, for housekeeping and for whoever uses the API."""
 FREE_METRICS = 50
 """Of a dashboard."""
 COLUMNS = 24
@@ -180,6 +184,20 @@ def every_queue_has_a_valve_towards_kiva(template: Template) -> Iterator[str]:
         parameter = template["Parameters"].get(named(mapping.get("ScalingConfig", {}).get("MaximumConcurrency")), {})
         if not 2 <= parameter.get("MinValue", 0) <= parameter.get("Default", 0):  # AWS takes nothing below 2
             yield f"{name} has no MaximumConcurrency of 2 or more"
+
+
+def ten_environments_are_enough_for_a_stack(template: Template) -> Iterator[str]:
+    """As many as a new account has (Lambda, "Lambda quotas"). What is not reserved must be as many at least."""
+    behind_queues = sum(
+        int(_limit(template, it["ScalingConfig"]["MaximumConcurrency"], "Default")) for _, it, _ in _mappings(template)
+    )
+    # One for each shard of the stream; a table at rest has few, and one that writes little has one.
+    others = _of_the_stream(template)["ParallelizationFactor"] + HOUSEKEEPING + PEOPLE
+    if behind_queues + others > NEW_ACCOUNT:
+        yield f"queues take {behind_queues} of {NEW_ACCOUNT} environments, and the others need {others}"
+    for name, function in of_type(template, "AWS::Lambda::Function").items():
+        if "ReservedConcurrentExecutions" in function:
+            yield f"{name} reserves what a new account has not"
 
 
 def large_batches_have_a_window(template: Template) -> Iterator[str]:

@@ -247,6 +247,21 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
         lambda it: it["Parameters"]["RepaymentsMaximumConcurrency"].update(MinValue=1, Default=1),
     ),
     (
+        rules.ten_environments_are_enough_for_a_stack,
+        "four environments for repayments",
+        lambda it: it["Parameters"]["RepaymentsMaximumConcurrency"].update(Default=4),
+    ),
+    (
+        rules.ten_environments_are_enough_for_a_stack,
+        "four environments for a shard",
+        lambda it: of(it, "OutcomesFromLedger").update(ParallelizationFactor=4),
+    ),
+    (
+        rules.ten_environments_are_enough_for_a_stack,
+        "one kept for housekeeping",
+        lambda it: of(it, "HousekeepingFunction").update(ReservedConcurrentExecutions=1),
+    ),
+    (
         rules.large_batches_have_a_window,
         "1,000 messages at once",
         lambda it: of(it, "RepaymentsFromQueue").update(MaximumBatchingWindowInSeconds=0),
