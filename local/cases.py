@@ -35,6 +35,7 @@ from local.stack import PARTNER, REGION, STATE, Stack, attach
 SECONDS: Final = 100.0
 """For what is sent to settle; a message that is retried waits up to half a minute at first."""
 SCOPE: Final = f"sandbox#{PARTNER.id}"
+TWO_HOURS: Final = 7200.0
 REASON: Final = "a rehearsal"
 PHOTO: Final = "photos/rehearsal.gif"
 DRAFT, REPAYMENT = Kind.LOAN_DRAFT, Kind.REPAYMENT
@@ -124,10 +125,9 @@ def _no_more_doubts(stack: Stack) -> None:
 
 def _outage(stack: Stack) -> None:
     _switch(stack, fault=429)
-    draft = _draft()
-    stack.call("POST", "/loan-drafts", json.dumps(draft), {"Content-Type": "application/json"})
+    draft = _post(stack)
     _until(lambda: _state(stack, draft) == "RETRY", "a submission to be retried")
-    _set(stack, _reference(draft), created_at=_iso(time.time() - 7200))
+    _set(stack, _reference(draft), created_at=_iso(time.time() - TWO_HOURS))
 
 
 def _kiva_is_back(stack: Stack) -> None:
@@ -135,11 +135,21 @@ def _kiva_is_back(stack: Stack) -> None:
     _until(lambda: not _rows(stack, "RETRY"), "an outcome of what waited")
 
 
+def _stop_queue(stack: Stack) -> None:
+    _enable(stack, on=False)
+    _set(stack, _reference(_post(stack)), created_at=_iso(time.time() - TWO_HOURS))
+
+
+def _start_queue(stack: Stack) -> None:
+    _enable(stack, on=True)
+    _until(lambda: not _rows(stack, "QUEUED"), "an outcome of what waited")
+
+
 def _mistype(stack: Stack) -> None:
     for _ in range(2):  # the ones before would serve on
         _store(stack, client_secret=f"mistyped-{uuid.uuid4()}")
     _end_token(stack, -60)
-    _until(lambda: "refuses" in _keep_house(stack)["token"], "refused credentials")
+    _until(lambda: "refuses" in keep_house(stack)["token"], "refused credentials")
 
 
 def _type_again(stack: Stack) -> None:
@@ -150,7 +160,7 @@ def _type_again(stack: Stack) -> None:
 def _token_fails(stack: Stack) -> None:
     _switch(stack, fault=503, fault_on="token")
     _end_token(stack, 1800)
-    _until(lambda: "503" in _keep_house(stack)["token"], "a token that is not renewed")
+    _until(lambda: "503" in keep_house(stack)["token"], "a token that is not renewed")
 
 
 def _token_is_back(stack: Stack) -> None:
@@ -162,24 +172,25 @@ def _refuse(stack: Stack) -> None:
     _switch(stack, drafts="strict")
     _queue(stack, *(_draft(activity_id=999_999) for _ in range(12)))
     _until(lambda: len(_rows(stack, "REJECTED")) >= 12, "twelve refusals")  # noqa: PLR2004 those that were sent
-    _keep_house(stack)
+    keep_house(stack)
 
 
 def _see_to_refusals(stack: Stack) -> None:
     _switch(stack, drafts="lenient")
     for row in _rows(stack, "REJECTED"):
         stack.call("POST", f"/waiting/{DRAFT}/{row['reference']}/done")
+        _set(stack, row["reference"], updated_at=_iso(time.time() - TWO_HOURS))
 
 
 def _stop_clock(stack: Stack) -> None:
     _schedule(stack, "DISABLED")
-    an_hour_ago = Runs(lambda: stack.client("dynamodb"), _table(stack), SCOPE, clock=lambda: time.time() - 3600)
-    an_hour_ago.ended("housekeeping", {"token": "kept"})
+    long_ago = Runs(lambda: stack.client("dynamodb"), _table(stack), SCOPE, clock=lambda: time.time() - TWO_HOURS)
+    long_ago.ended("housekeeping", {"token": "kept"})
 
 
 def _start_clock(stack: Stack) -> None:
     _schedule(stack, "ENABLED")
-    _keep_house(stack)
+    keep_house(stack)
 
 
 def _pause(stack: Stack) -> None:
@@ -216,19 +227,18 @@ _ONLY: Final = "the alarm rings alone: its cause cannot be made on this machine"
 CASES: Final = (
     Case("dead-letters", "Dead letters", "a draft names a photo that is not there", _letter, _fix_and_redrive),
     Case("stuck", "What is stuck", "a draft whose message is gone", _stick, _give_up),
-    Case("messages-wait", "Messages wait too long", "Kiva answers HTTP 429, for two hours", _outage, _kiva_is_back),
+    Case("messages-wait", "Messages wait too long", "nobody takes drafts from their queue", _stop_queue, _start_queue),
+    Case("kiva-down", "Kiva takes nothing", "Kiva answers HTTP 429, for two hours", _outage, _kiva_is_back),
     Case("circuit-open", "The breaker is open", "Kiva answers HTTP 500", _doubts, _no_more_doubts),
     Case("unknown", "Unknown outcomes", "Kiva's answer is lost, 20 minutes ago", _doubt, _find_it_at_kiva),
     Case("refused-many", "Kiva refuses many", "twelve drafts of an unknown activity", _refuse, _see_to_refusals),
     Case("misconfigured", "Misconfigured", "the secret is mistyped, twice", _mistype, _type_again),
     Case("token", "The token is not renewed", "the token service answers HTTP 503", _token_fails, _token_is_back),
-    Case("function-fails", "A function fails", _ONLY, _nothing, _nothing),
     Case("api-fails", "The API fails", _ONLY, _nothing, _nothing),
-    Case("housekeeping-fails", "Housekeeping fails", _ONLY, _nothing, _nothing),
-    Case("housekeeping", "Housekeeping does not run", "its schedule is off, for an hour", _stop_clock, _start_clock),
+    Case("housekeeping", "Housekeeping does not run", "its schedule is off, for two hours", _stop_clock, _start_clock),
     Case("outcomes-late", "Outcomes are published late", _ONLY, _nothing, _nothing),
     Case("outcomes", "Outcomes that were not published", "a row cannot be read", _lose_outcome, _delete_letters),
-    Case("paused", "Pause and resume", "repayments are paused", _pause, _resume),
+    Case("paused", "To pause sending", "repayments are paused", _pause, _resume),
     Case("restored", "The table was restored", "the ledger is another table than before", _restore, _judge),
 )
 
@@ -252,6 +262,22 @@ def _queue(stack: Stack, *drafts: Mapping[str, Any]) -> None:
     entries = [{"Id": str(at), "MessageBody": json.dumps(it)} for at, it in enumerate(drafts)]
     for some in batched(entries, 10):
         stack.client("sqs").send_message_batch(QueueUrl=stack.queues[DRAFT], Entries=list(some))
+
+
+def _post(stack: Stack) -> dict[str, Any]:
+    """Send a draft by the API, which notes it at once; gives it."""
+    draft = _draft()
+    stack.call("POST", "/loan-drafts", json.dumps(draft), {"Content-Type": "application/json"}).raise_for_status()
+    return draft
+
+
+def _enable(stack: Stack, *, on: bool) -> None:
+    """The function for drafts: whether it takes anything from its queue."""
+    client = stack.client("lambda")
+    (mapping,) = client.list_event_source_mappings(FunctionName=stack.physical_id("LoanDraftsFunction"))[
+        "EventSourceMappings"
+    ]
+    client.update_event_source_mapping(UUID=mapping["UUID"], Enabled=on)
 
 
 def _until(happens: Callable[[], bool], what: str) -> None:
@@ -330,10 +356,10 @@ def _end_token(stack: Stack, seconds: float) -> None:
 def _renew(stack: Stack) -> None:
     """As `relay check` does, and then housekeeping sees that there is one."""
     stack.call("GET", "/check").raise_for_status()
-    _until(lambda: _keep_house(stack)["token"] in ("kept", "renewed"), "a token")
+    _until(lambda: keep_house(stack)["token"] in ("kept", "renewed"), "a token")
 
 
-def _keep_house(stack: Stack) -> dict[str, Any]:
+def keep_house(stack: Stack) -> dict[str, Any]:
     """Run housekeeping now; gives what it did."""
     name, tick = stack.physical_id("HousekeepingFunction"), json.dumps({"detail-type": "Scheduled Event"})
     answer = stack.client("lambda").invoke(FunctionName=name, Payload=tick)
@@ -351,11 +377,12 @@ def _schedule(stack: Stack, state: str) -> None:
 def _ring(stack: Stack, case: Case, state: str) -> None:
     """Set the alarms whose description names the case's heading, as CloudWatch would."""
     cloudwatch = stack.client("cloudwatch")
-    for name in _alarms(stack, case.heading):
+    for name in alarms_of(stack, case.heading):
         cloudwatch.set_alarm_state(AlarmName=name, StateValue=state, StateReason=REASON)
 
 
-def _alarms(stack: Stack, heading: str) -> Iterator[str]:
+def alarms_of(stack: Stack, heading: str) -> Iterator[str]:
+    """The names of the stack's alarms that lead to a heading of the runbook."""
     pages = stack.client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNamePrefix=f"{stack.name}-")
     for page in pages:
         yield from (it["AlarmName"] for it in page["MetricAlarms"] if f'"{heading}"' in it["AlarmDescription"])

@@ -5,6 +5,7 @@ import json
 import re
 
 from cli.app import app
+from local.cases import CASES
 from template.cloudformation import ROOT, as_deployed, of_type, read, translate
 
 STAGE = {"KivaEnvironment": "stage", "KivaPartnerId": "9001"}
@@ -69,6 +70,18 @@ def test_every_heading_begins_with_how_urgent_it_is_what_is_lost_and_a_command_t
     assert [heading for heading, found in first.items() if not found] == []
     assert {found[1] for found in first.values()} <= commands
     assert len(first) >= len(named())
+
+
+NOT_ON_THIS_MACHINE = {"A function fails", "Functions are throttled"}
+"""Nothing in the embedded AWS makes these, and it has not the alarms."""
+
+
+def test_every_heading_that_an_alarm_leads_to_names_the_line_that_makes_its_case():
+    text = (ROOT / "docs" / "runbook.md").read_text()
+    chapters = dict(re.findall(r"^###? (.+)\n((?:(?!##).*\n)*)", text, re.MULTILINE))
+    told = {heading: re.findall(r"`make case NAME=([a-z-]+)`", said) for heading, said in chapters.items()}
+    assert {heading: names for heading, names in told.items() if names} == {it.heading: [it.name] for it in CASES}
+    assert named() - {it.heading for it in CASES} == NOT_ON_THIS_MACHINE
 
 
 def test_every_metric_of_ours_that_is_watched_or_drawn_is_one_that_is_documented():
