@@ -9,12 +9,12 @@ Source: AWS Lambda API Reference, "UpdateEventSourceMapping".
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cli.show import NOUNS
+from cli.show import NOUNS, span
 from cli.stacks import KINDS, NoSuchStack, StackOfStage, messages_in
 
 DAYS_KEPT: Final = 7
@@ -33,18 +33,25 @@ GAP: Final = (
 
 @dataclass(frozen=True)
 class Queue:
-    """A queue: how many messages are in it (None where nobody may look), and why its mapping is as it was, if it is."""
+    """A queue: how many messages are in it (None where nobody may look), and why its mapping is as it was, if it is.
+
+    `oldest_seconds` is how old its oldest message was at the most in the last hour, as far as SQS tells: it passes over
+    those that were received three times. None where it tells nothing.
+    """
 
     kind: str
     messages: int | None
     unchanged: str
+    oldest_seconds: int | None = None
 
     def paused(self, today: date) -> str:
         """What becomes of its messages while it is paused."""
         noun = NOUNS[self.kind]
         messages = "its messages wait" if self.messages is None else f"{self.messages} messages wait"
-        kept = f"the queue keeps each for {DAYS_KEPT} days from when it was sent, those of today until the"
-        until = f"{kept} {today + timedelta(days=DAYS_KEPT)}"
+        until = f"the queue keeps each for {DAYS_KEPT} days, what comes today until {today + timedelta(days=DAYS_KEPT)}"
+        if self.oldest_seconds:
+            left = timedelta(days=DAYS_KEPT, seconds=-self.oldest_seconds)
+            until += f"; the oldest for {span(left)} more" if left > timedelta() else "; the oldest is about to go"
         if not self.unchanged:
             return f"{noun}: {messages}; {until}"
         harmless = f"after {DAYS_OF_RECEIVES} days they become dead letters"
@@ -65,7 +72,7 @@ def switch(stack: StackOfStage, kinds: Iterable[str], *, on: bool) -> Iterator[Q
     """Have Lambda receive from the queues of these kinds, or not; one for each."""
     for kind in kinds:
         unchanged = _switch(stack, kind, on=on)
-        yield Queue(kind, _messages(stack, kind), unchanged)
+        yield Queue(kind, _messages(stack, kind), unchanged, None if on else _oldest(stack, kind))
 
 
 def _switch(stack: StackOfStage, kind: str, *, on: bool) -> str:
@@ -86,3 +93,20 @@ def _messages(stack: StackOfStage, kind: str) -> int | None:
         return sum(messages_in(stack.client("sqs"), stack.output(f"{KINDS[kind]}QueueUrl")))
     except (ClientError, BotoCoreError, NoSuchStack):
         return None
+
+
+def _oldest(stack: StackOfStage, kind: str) -> int | None:
+    now, hour = datetime.now(UTC), timedelta(hours=1)
+    try:
+        told = stack.client("cloudwatch").get_metric_statistics(
+            Namespace="AWS/SQS",
+            MetricName="ApproximateAgeOfOldestMessage",
+            Dimensions=[{"Name": "QueueName", "Value": stack.output(f"{KINDS[kind]}QueueUrl").rpartition("/")[2]}],
+            StartTime=now - hour,
+            EndTime=now,
+            Period=int(hour.total_seconds()),
+            Statistics=["Maximum"],
+        )["Datapoints"]
+    except (ClientError, BotoCoreError, NoSuchStack):
+        return None
+    return max((int(each["Maximum"]) for each in told), default=None)

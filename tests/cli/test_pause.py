@@ -31,8 +31,26 @@ def mappings():
     return Lambda()
 
 
+class CloudWatch:
+    """How old the oldest message of a queue was."""
+
+    def __init__(self):
+        self.seconds = {}
+
+    def get_metric_statistics(self, MetricName, Dimensions, **_):  # noqa: N803 boto3's
+        assert MetricName == "ApproximateAgeOfOldestMessage"
+        (queue,) = Dimensions
+        seconds = self.seconds.get(queue["Value"])
+        return {"Datapoints": [{"Maximum": float(seconds)}] if seconds is not None else []}
+
+
 @pytest.fixture
-def stack(stack, mappings):
+def cloudwatch():
+    return CloudWatch()
+
+
+@pytest.fixture
+def stack(stack, mappings, cloudwatch):
     with mock_aws():
         sqs = boto3.client("sqs", region_name="us-east-1")
         queues = {
@@ -43,7 +61,8 @@ def stack(stack, mappings):
             sqs.send_message(QueueUrl=queues["RepaymentsQueueUrl"], MessageBody="{}")
         stack.outputs = {**stack.outputs, **queues}
         stack.typed = {"AWS::Lambda::EventSourceMapping": MAPPINGS}
-        stack.client = lambda service: mappings if service == "lambda" else sqs
+        clients = {"lambda": mappings, "sqs": sqs, "cloudwatch": cloudwatch}
+        stack.client = clients.__getitem__
         yield stack
 
 
@@ -66,9 +85,17 @@ def test_to_pause_a_kind_tells_the_relay_and_stops_what_receives_its_messages(ru
     assert mappings.enabled == {"uuid-of-Repayments": False}
     said = squeezed(ran.stdout)
     assert "repayment is paused by arn:aws:iam::1:user/ann: exported twice" in said
-    assert "Repayments: 3 messages wait; the queue keeps each for 7 days" in said
-    assert "until the 2026-12-05" in said
+    assert "Repayments: 3 messages wait; the queue keeps each for 7 days, what comes today until 2026-12-05" in said
     assert "relay resume repayment --stage local --reason …" in said
+
+
+@pytest.mark.parametrize(
+    ("days", "said"), [(6.5, "the oldest for 12 h more"), (7.1, "the oldest is about to go"), (0, "2026-12-05 To go")]
+)
+def test_for_how_long_the_queue_keeps_the_oldest_is_said(run, relay, cloudwatch, days, said):
+    relay.answers = [told("repayment")]
+    cloudwatch.seconds = {"Repayments": int(days * 86400)}
+    assert said in squeezed(run("pause", "repayment", "--reason", "exported twice").stdout)
 
 
 def test_without_a_kind_everything_is_paused(run, relay, mappings):
@@ -140,5 +167,5 @@ def test_a_restored_ledger_is_confirmed_as_a_whole(run, relay):
 def test_a_program_gets_the_answer_with_the_queues(run, relay):
     relay.answers = [told("repayment")]
     document = json.loads(run("pause", "repayment", "--reason", "x", "--json").stdout)
-    assert document["queues"] == [{"kind": "repayment", "messages": 3, "unchanged": ""}]
+    assert document["queues"] == [{"kind": "repayment", "messages": 3, "unchanged": "", "oldest_seconds": None}]
     assert document["kinds"][2]["paused"] == PAUSED

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from jsonschema import Draft4Validator, Draft202012Validator
 
+from kiva_partner import formats
 from kiva_partner.errors import Violation
 from kiva_partner.ledger import Ledger, Outcome, State
 from kiva_partner.messages import Kind, parse
@@ -421,6 +422,10 @@ def too_large(change):
     change["NewImage"]["warnings"] = {"L": [{"S": "canary" * MAX_DETAIL_BYTES}]}
 
 
+def of_a_newer_version(change):
+    change["NewImage"]["v"] = {"N": str(formats.VERSION + 1)}
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -434,6 +439,7 @@ def too_large(change):
         no_images,
         broken_old_image,
         too_large,
+        of_a_newer_version,
     ],
     ids=lambda spoil: spoil.__name__,
 )
