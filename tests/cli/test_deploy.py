@@ -408,15 +408,13 @@ def test_a_stage_is_never_confirmed_as_production(run, folder, account):
 # --- the account ------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def with_log_role(folder):
-    text = (folder / "template.yaml").read_text()
-    if "ApiGatewayLogRole:" not in text:
-        role = "Parameters:\n  ApiGatewayLogRole: {Type: String, AllowedValues: [create, keep], Default: create}\n"
-        (folder / "template.yaml").write_text(text.replace("Parameters:\n", role, 1))
+def test_what_the_command_looks_for_by_name_is_in_the_template():
+    assert {deploy.CONFIRMED, deploy.PROTECTION, deploy.LOG_ROLE, *deploy.AGREED, *deploy.SCOPE} <= PARAMETERS.keys()
+    assert {"ApiGatewayLogsRole", "DigestTopic"} <= TEMPLATE["Resources"].keys()
+    assert set(PARAMETERS[deploy.LOG_ROLE].allowed) == {"create", "keep"}
 
 
-def test_an_api_gateway_log_role_of_others_is_kept(run, folder, account, with_log_role):
+def test_an_api_gateway_log_role_of_others_is_kept(run, folder, account):
     account.is_live(STAGE, role=ROLE)
     account.answers("cloudformation", "describe_stack_resource", error="ValidationError")
 
@@ -426,7 +424,7 @@ def test_an_api_gateway_log_role_of_others_is_kept(run, folder, account, with_lo
     assert ROLE in ran.stdout
 
 
-def test_that_of_this_stack_is_not_taken_for_anothers(run, folder, account, with_log_role):
+def test_that_of_this_stack_is_not_taken_for_anothers(run, folder, account):
     account.is_live(STAGE, role=ROLE)
     detail = {
         "LogicalResourceId": "ApiGatewayLogsRole",
@@ -443,7 +441,7 @@ def test_that_of_this_stack_is_not_taken_for_anothers(run, folder, account, with
 
 
 @pytest.mark.parametrize("chosen", [{}, {"ApiGatewayLogRole": "create"}])
-def test_where_there_is_none_or_samconfig_says_which_that_holds(run, folder, account, with_log_role, chosen):
+def test_where_there_is_none_or_samconfig_says_which_that_holds(run, folder, account, chosen):
     account.is_live(STAGE, role=ROLE if chosen else "")
 
     run(STAGE | chosen, "--yes")
@@ -459,7 +457,7 @@ def test_a_small_limit_of_functions_at_once_is_told(run, account):
     assert "10 functions run at once; this stack's queues take up to 6" in ran.stdout
 
 
-def test_who_may_not_look_is_told_so_and_goes_on(run, folder, account, with_log_role):
+def test_who_may_not_look_is_told_so_and_goes_on(run, folder, account):
     account.describes(STAGE)
     account.answers("apigateway", "get_account", error="AccessDeniedException")
     account.answers("lambda", "get_account_settings", error="AccessDeniedException")

@@ -60,11 +60,12 @@ def shell(account, tmp_path_factory):
     (folder / "samconfig.toml").write_text(SAMCONFIG.format(name=NAME, endpoint=account))
     keys = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "test")
     kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
-    outside = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "COLUMNS": "200", "HOME": str(folder)}
+    outside = {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "COLUMNS": "200"}
+    nobody = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"), os.devnull)
     bins = [ROOT / ".venvs" / name / "bin" for name in ("dev", "aws")]
     path = {"PATH": os.pathsep.join([*map(str, bins), os.environ["PATH"]])}
     aws = {"AWS_ENDPOINT_URL": account, "AWS_DEFAULT_REGION": REGION, "STAGE": "try", "STACK": NAME}
-    environment = kept | keys | outside | path | aws
+    environment = kept | keys | nobody | outside | path | aws
 
     def run(lines, **variables):
         ran = subprocess.run(  # noqa: S603 it is our own
