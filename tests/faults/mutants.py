@@ -183,6 +183,27 @@ MUTANTS = [
         "tests/unit/test_ledger.py -k sent_meanwhile",
     ),
     Mutant(
+        "without a token nobody is told that Kiva takes nothing",
+        "queues.py",
+        'self.telemetry.count("KivaUnavailable", int(isinstance(error, KivaUnavailable)))',
+        'self.telemetry.count("KivaUnavailable", 0)',
+        "tests/functions/test_queue_side.py -k got_no_token",
+    ),
+    Mutant(
+        "one message may come five times in a minute, and then not for a quarter of an hour",
+        "queues.py",
+        "self._jitter(longest / 2, longest)",
+        "self._jitter(0, longest)",
+        "tests/unit/test_queues.py -k half_of_that",
+    ),
+    Mutant(
+        "an empty secret rings no alarm, though there was a token before",
+        "tokens.py",
+        "            if stored:  # a stack that had a token is not a fresh one\n",
+        "            if not stored and stored:\n",
+        "tests/functions/test_first_day.py -k gone_from_a_stack",
+    ),
+    Mutant(
         "after the last delivery SQS is left to it",
         "queues.py",
         'if int(record["attributes"]["ApproximateReceiveCount"]) < MOST_RECEIVES:',
