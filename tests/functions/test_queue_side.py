@@ -4,6 +4,7 @@ import re
 import boto3
 import pytest
 import requests
+import time_machine
 
 from fakes import TOKEN_URL
 from faults.bookkeeping_kiva import no_connection
@@ -221,3 +222,11 @@ def test_a_record_that_does_not_say_when_it_was_sent_is_submitted_all_the_same(f
     del event["Records"][0]["attributes"]["SentTimestamp"]
     assert function.handler(event, function.context) == {"batchItemFailures": []}
     assert len(deployed.sent) == 1
+
+
+def test_a_dead_letter_says_when_its_event_was_first_sent(function, waiting, deployed):
+    """A letter that a function writes is a new message, whose own time says nothing of the event."""
+    with time_machine.travel("2026-11-28T12:00:00Z", tick=False):
+        function.batch("no JSON", age=3600)
+    (letter,) = waiting("dead-letters")
+    assert letter["MessageAttributes"]["FirstSentAt"]["StringValue"] == "2026-11-28T11:00:00+00:00"
