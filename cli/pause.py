@@ -25,8 +25,8 @@ DAYS_OF_RECEIVES: Final = 4
 
 
 GAP: Final = (
-    "The ledger does not know what was sent between its backup and the restore. What of that comes again is sent again,"
-    " and Kiva has it twice.\n"
+    "The ledger does not know what was sent between its backup and the restore. Whatever of that is redelivered is sent"
+    " again, and Kiva has it twice.\n"
     'Go on only if each event of that time is judged: docs/runbook.md, "The table was restored".'
 )
 

@@ -113,7 +113,7 @@ def test_a_client_sees_each_kind_and_what_keeps_it(sending):
         "restored": False,
         "says": [
             "loan drafts are paused since 2026-09-21 14:13 UTC by arn:ann: why",
-            "Kiva leaves doubts, so no repayments are sent before 2026-09-21 14:14 UTC",
+            "the circuit of repayments is open until 2026-09-21 14:14 UTC: Kiva's responses were ambiguous",
         ],
         "kinds": [
             {"kind": DRAFT, "paused": {"by": "arn:ann", **word}},

@@ -353,7 +353,7 @@ _KEPT_BACK: dict[str, Any] = {
     "resumed": {**_WORD, "description": "Who ended its last pause"},
     "open_until": {
         **_TIME,
-        "description": "Kiva leaves doubts: nothing of the kind is sent before, and then one on trial",
+        "description": "The circuit is open: nothing of the kind is sent before, and then one on trial",
     },
 }
 _RESTORED = {

@@ -175,7 +175,7 @@ class Relay:
             self._sending.check(kind, within=RECENT_SECONDS)
         except NotSent as stop:
             return stop
-        except Exception as error:  # noqa: BLE001 what is not claimed yet comes again
+        except Exception as error:  # noqa: BLE001 what is not claimed yet is retried
             _log.error("whether sending is paused could not be read: %s", where(error))
             return NotSent("nothing more is sent while it cannot be read whether sending is paused")
         return None

@@ -91,7 +91,7 @@ class Standing(Struct, frozen=True):
         if word := self.paused.get(kind):
             return _paused(kind, word)
         if until := self.open_until.get(kind):
-            return f"Kiva leaves doubts, so no {_noun(kind)} are sent before {_minute(_iso(until))}"
+            return f"the circuit of {_noun(kind)} is open until {_minute(_iso(until))}: Kiva's responses were ambiguous"
         return ""
 
     def _says(self, kind: Kind) -> str:
@@ -181,7 +181,7 @@ class Sending:
     def standing(self) -> Standing:
         """How it stands as of now, for whoever wants to know. Writes nothing."""
         item, table, now = self.read(), self._describe(), self._clock()
-        # Not for ever: what waits comes again within the hour, so where nobody has tried by then nothing is to be sent.
+        # Not for ever: what waits is retried within the hour. Where nobody has tried by then, nothing is to be sent.
         open_until = {
             kind: it.open_until
             for kind, it in item.circuits.items()
