@@ -79,7 +79,10 @@ def main() -> int:
         print("\nInterrupted; everything was stopped.", file=sys.stderr)
         return 130
     with step("What it costs", sys.stderr):
-        figures |= cost.figures(figures[SCALE].detail if SCALE in figures else {})
+        try:
+            figures |= cost.figures(figures[SCALE].detail if SCALE in figures else {})
+        except Exception as problem:  # noqa: BLE001 what was measured is shown all the same
+            problems.append(f"What it costs: {problem!r}")
     seconds = time.monotonic() - started
     _keep(figures, seconds)
     console.print()

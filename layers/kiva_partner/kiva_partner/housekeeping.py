@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -236,13 +237,14 @@ class Housekeeping(Struct, frozen=True):
         accepted ones for each are enough to tell that it is a fifth at most.
         """
         since = datetime.fromtimestamp(self.clock() - JUDGED_SECONDS, UTC)
-        refused = self.ledger.list_by_state(kind, State.REJECTED, since=since, limit=MOST_REFUSED).rows
+        # Not by one page, which DynamoDB ends after 1 MB.
+        refused = list(islice(self.ledger.every(kind, State.REJECTED, since=since), MOST_REFUSED))
         if len(refused) < FEWEST_REFUSED:
             return 0
         if len(refused) == MOST_REFUSED:
             since = datetime.fromisoformat(refused[-1].updated_at)
-        accepted = self.ledger.list_by_state(kind, State.ACCEPTED, since=since, limit=4 * len(refused)).rows
-        return 100 * len(refused) / (len(refused) + len(accepted))
+        accepted = sum(1 for _ in islice(self.ledger.every(kind, State.ACCEPTED, since=since), 4 * len(refused)))
+        return 100 * len(refused) / (len(refused) + accepted)
 
 
 def _is_loan_of(row: Row, loan: dict[str, Any]) -> bool:
