@@ -14,6 +14,7 @@ from typing import Any
 from cli.stacks import LONGEST_NAME
 from kiva_partner.client import RECORD_SECONDS
 from kiva_partner.housekeeping import RETENTION_SECONDS
+from kiva_partner.messages import MAX_MESSAGE_BYTES
 from kiva_partner.queues import FIRST_WAIT, MOST_RECEIVES
 from kiva_partner.tokens import ANSWER_SECONDS
 from template.cloudformation import Template, listed, named, of_type
@@ -39,6 +40,8 @@ HOUSEKEEPING, PEOPLE = 1, 2
 """Of them, for housekeeping and for whoever uses the API."""
 FREE_METRICS = 50
 """Of a dashboard."""
+ROOM_FOR_ATTRIBUTES = 40_000
+"""Bytes: of ten attributes, of which none has more than a reason's four thousand characters."""
 COLUMNS = 24
 """Of a dashboard (CloudWatch, "Dashboard body structure and syntax")."""
 METRICS_OF_AWS = {
@@ -222,6 +225,13 @@ def every_queue_has_its_own_dead_letter_queue(template: Template) -> Iterator[st
             yield f"{dead_letters} forgets no later than {name}, and its messages age from the day they were first sent"
 
 
+def the_largest_message_fits_into_every_queue(template: Template) -> Iterator[str]:
+    """With the attributes of a dead letter, which count too (SQS Developer Guide, "Amazon SQS message quotas")."""
+    for name, queue in of_type(template, "AWS::SQS::Queue").items():
+        if not MAX_MESSAGE_BYTES + ROOM_FOR_ATTRIBUTES <= queue.get("MaximumMessageSize", 0) <= 2**20:
+            yield f"{name} takes no message of {MAX_MESSAGE_BYTES} bytes with its attributes, or more than SQS does"
+
+
 def an_outage_of_kiva_reaches_no_dead_letter_queue(template: Template) -> Iterator[str]:
     for name, queue in _sources(template).items():
         # Half for the jitter, and twice the outage, because the first waits are shorter.
@@ -371,7 +381,10 @@ def the_bucket_is_private(template: Template) -> Iterator[str]:
 
 def borrowers_photos_are_forgotten(template: Template) -> Iterator[str]:
     # And nothing else by itself: what is below unknown/ waits for a decision, and housekeeping forgets it.
-    kept = max(queue["MessageRetentionPeriod"] for queue in of_type(template, "AWS::SQS::Queue").values()) / 86400
+    queues = of_type(template, "AWS::SQS::Queue")
+    in_queues = max(queues[name]["MessageRetentionPeriod"] for name in _sources(template))
+    # One after the other: a dead letter that a function writes is a new message.
+    kept = (in_queues + max(queue["MessageRetentionPeriod"] for queue in queues.values())) / 86400
     for name, bucket in of_type(template, "AWS::S3::Bucket").items():
         rules = [it for it in bucket["LifecycleConfiguration"]["Rules"] if it["Status"] == "Enabled"]
         days = {it.get("Prefix"): it["ExpirationInDays"] for it in rules if "ExpirationInDays" in it}
@@ -490,7 +503,7 @@ def no_right_is_given_on_everything(template: Template) -> Iterator[str]:
             if "Ref" not in policy and not named(policy).endswith(AWS_POLICIES):
                 yield f"{name} has {named(policy)}"
     for name, statement in _statements(template):
-        if statement["Effect"] == "Deny":
+        if statement["Effect"] == "Deny" or statement.get("Action") == "dynamodb:ListStreams":  # of no resource
             continue
         if statement.keys() & {"NotAction", "NotResource"}:
             yield f"{name} allows everything but something"
@@ -500,6 +513,18 @@ def no_right_is_given_on_everything(template: Template) -> Iterator[str]:
         for resource in map(named, listed(statement.get("Resource", []))):
             if not re.fullmatch(r"[^*]+(/\*)?", resource):
                 yield f"{name} may act on {resource}"
+
+
+def every_row_is_reached_by_its_key(template: Template) -> Iterator[str]:
+    """Should two stages or partners share a table, neither reaches what is the other's, whatever its code asks for."""
+    of_rows = {f"dynamodb:{it}Item" for it in ("Get", "BatchGet", "Put", "Update", "Delete", "BatchWrite")}
+    of_rows |= {"dynamodb:Query", "dynamodb:Scan"}
+    for name, statement in _statements(template):
+        if statement["Effect"] == "Allow" and of_rows & {*listed(statement["Action"])}:
+            condition = statement.get("Condition", {}).get("ForAllValues:StringLike", {})
+            keys = [*map(named, listed(condition.get("dynamodb:LeadingKeys", [])))]
+            if not keys or not all(it.startswith("${KivaEnvironment}#${KivaPartnerId}#") for it in keys):
+                yield f"{name} reaches rows of others: {statement.get('Sid')}"
 
 
 AWS_POLICIES = (

@@ -1,5 +1,6 @@
 """Who may do what, compared for equality: a right too many fails as surely as one too few."""
 
+import fnmatch
 import json
 from typing import Any
 
@@ -10,15 +11,12 @@ from template.rules import AWS_POLICIES, OUR_PARAMETER
 
 Right = tuple[str, str]
 
-LEASE = 'LedgerTable.Arn if ForAllValues:StringLike dynamodb:LeadingKeys "${KivaEnvironment}#${KivaPartnerId}#lease#*"'
-DONE = LEASE.replace("#lease#", "#done#")
 
-
-def item(*sorts: str) -> str:
-    """These items of the table, and no other."""
-    keys: list[str] = [f"${{KivaEnvironment}}#${{KivaPartnerId}}#{sort}" for sort in sorts]
-    shown = json.dumps(keys if len(keys) > 1 else keys[0])
-    return f"LedgerTable.Arn if ForAllValues:StringEquals dynamodb:LeadingKeys {shown}"
+def rows(*keys: str, of: str = "LedgerTable.Arn") -> str:
+    """The ledger, or an index of it, where the leading key is one of these."""
+    named_keys = [f"${{KivaEnvironment}}#${{KivaPartnerId}}#{key}" for key in keys]
+    shown = json.dumps(named_keys if len(keys) > 1 else named_keys[0])
+    return f"{of} if ForAllValues:StringLike dynamodb:LeadingKeys {shown}"
 
 
 def key_in(*services: str) -> str:
@@ -37,7 +35,7 @@ TOKEN_IN = {
 }
 CALL_KIVA = (
     actions("CredentialsSecret.Id", "secretsmanager:GetSecretValue")
-    | actions(LEASE, "dynamodb:PutItem", "dynamodb:DeleteItem")
+    | actions(rows("lease#*"), "dynamodb:PutItem", "dynamodb:DeleteItem")
     | actions("LedgerTable.Arn", "dynamodb:DescribeTable")
     | actions(
         key_in("dynamodb", "s3", "secretsmanager", "sqs", "ssm"),
@@ -61,41 +59,53 @@ def submit(name: str, kind: str) -> set[Right]:
         | actions(f"${{PayloadBucket.Arn}}/unknown/{kind}/*", "s3:GetObject", "s3:PutObject")
         | actions("PayloadBucket.Arn", "s3:ListBucket")
         | actions(
-            "LedgerTable.Arn", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"
+            rows(f"submission#{kind}#*", f"message#{kind}#*", f"proof#{kind}#*", "sending"),
+            *("dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:PutItem", "dynamodb:UpdateItem"),
         )
     )
 
 
 KINDS = ("LoanDrafts", "JournalUpdates", "Repayments")
-SEARCH = actions("${LedgerTable.Arn}/index/*", "dynamodb:Query")
-DECIDE = actions("LedgerTable.Arn", "dynamodb:GetItem", "dynamodb:BatchGetItem", "dynamodb:UpdateItem")
+SEARCH = actions(rows("*", of="${LedgerTable.Arn}/index/*"), "dynamodb:Query")
+SETTLE = actions(rows("submission#*", "proof#*", "sending"), "dynamodb:UpdateItem")
+
+
+def look(*keys: str) -> set[Right]:
+    return actions(rows(*keys), "dynamodb:GetItem", "dynamodb:BatchGetItem")
+
+
 FORGET = actions("PayloadBucket.Arn", "s3:ListBucket") | actions("${PayloadBucket.Arn}/unknown/*", "s3:DeleteObject")
 FUNCTIONS = {
     "LoanDraftsFunction": submit("LoanDrafts", "loan_draft")
+    | actions(rows("catalogue"), "dynamodb:GetItem")
     | actions("${PayloadBucket.Arn}/photos/*", "s3:GetObject", "s3:PutObject"),
     "JournalUpdatesFunction": submit("JournalUpdates", "journal_update"),
     "RepaymentsFunction": submit("Repayments", "repayment")
-    | actions("${LedgerTable.Arn}/index/by_loan", "dynamodb:Query"),
-    "ConsoleFunction": SEARCH | DECIDE | actions(DONE, "dynamodb:PutItem"),
-    "HousekeepingFunction": SEARCH
-    | DECIDE
+    | actions(rows("*", of="${LedgerTable.Arn}/index/by_loan"), "dynamodb:Query"),
+    "ConsoleFunction": look("submission#*", "message#*", "done#*", "run#*", "sending")
+    | SEARCH
+    | SETTLE
+    | actions(rows("done#*"), "dynamodb:PutItem"),
+    "HousekeepingFunction": look("submission#*", "catalogue", "sending")
+    | SEARCH
+    | SETTLE
     | FORGET
-    | actions(item("catalogue", "run#housekeeping"), "dynamodb:PutItem")
+    | actions(rows("catalogue", "run#housekeeping"), "dynamodb:PutItem")
     | {("sqs:SendMessage", f"{name}Queue.Arn") for name in KINDS}
     | {("sqs:GetQueueAttributes", f"{name}Queue.Arn") for name in KINDS}
     | {("sqs:GetQueueAttributes", f"{name}DeadLetterQueue.Arn") for name in (*KINDS, "Outcomes")},
 }
 OUTCOMES = (
     SEARCH
-    | actions(
-        *("LedgerTable.Arn", "dynamodb:BatchGetItem", "dynamodb:DescribeTable", "dynamodb:GetItem"),
-        "dynamodb:UpdateItem",
-    )
+    | look("submission#*", "done#*", "sending")
+    | actions(rows("submission#*"), "dynamodb:UpdateItem")
+    | actions(rows("run#digest"), "dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem")
+    | actions("LedgerTable.Arn", "dynamodb:DescribeTable")
     | actions(
         "${LedgerTable.Arn}/stream/*",
-        *("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"),
+        *("dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator"),
     )
-    | actions(item("run#digest"), "dynamodb:GetItem", "dynamodb:PutItem")
+    | actions("*", "dynamodb:ListStreams")
     | actions("EventBus.Arn", "events:PutEvents")
     | actions("OutcomesDeadLetterQueue.Arn", "sqs:SendMessage")
     | actions(key_in("dynamodb", "sns", "sqs"), "kms:Decrypt", "kms:DescribeKey", "kms:GenerateDataKey")
@@ -155,6 +165,25 @@ def test_with_a_coordinator_it_mails_and_no_other_function_does():
     mails = actions("DigestTopic", "sns:Publish")
     assert {name for name, role in roles.items() if rights(template, role) & mails} == {"OutcomesFunctionRole"}
     assert rights(template, roles["OutcomesFunctionRole"]) == OUTCOMES | mails
+
+
+def test_other_accounts_submit_and_follow_what_they_sent_and_nothing_else():
+    template = deployed("ssm", ApiAllowedAccounts="123456789012,210987654321")
+    body = of_type(template, "AWS::ApiGateway::RestApi")["RelayApi"]["Body"]
+    (statement,) = body["x-amazon-apigateway-policy"]["Statement"]
+    assert statement["Effect"] == "Allow"
+    assert statement["Principal"] == {"AWS": {"Fn::Split": [",", {"Ref": "ApiAllowedAccounts"}]}}
+    routes = {f"{method.upper()} {path}" for path, methods in body["paths"].items() for method in methods}
+    patterns = [it.removeprefix("execute-api:/v1/") for it in statement["Resource"]]
+    asked = {route: route.replace(" /", "/").replace("{", "").replace("}", "") for route in routes}
+    assert {it for it in routes if any(fnmatch.fnmatchcase(asked[it], pattern) for pattern in patterns)} == {
+        "POST /loan-drafts",
+        "POST /journal-updates",
+        "POST /repayments",
+        "GET /submissions/{kind}/{reference}",
+        "GET /openapi.json",
+    }
+    assert [it for it in patterns if not any(fnmatch.fnmatchcase(each, it) for each in asked.values())] == []
 
 
 def test_no_role_was_forgotten_and_those_that_are_not_functions_can_do_one_thing():

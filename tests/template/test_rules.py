@@ -34,6 +34,19 @@ def statements(template: Template, function: str) -> list[dict[str, Any]]:
     return found
 
 
+def statement_of(template: Template, function: str, sid: str) -> dict[str, Any]:
+    """A statement of a function's own policy."""
+    policy = of(template, function)["Policies"][-1]
+    found: dict[str, Any] = next(it for it in policy["Statement"] if it.get("Sid") == sid)
+    return found
+
+
+def leading_keys(template: Template, function: str, sid: str) -> list[Any]:
+    condition = statement_of(template, function, sid)["Condition"]
+    found: list[Any] = condition["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+    return found
+
+
 def key_statement(template: Template, sid: str) -> dict[str, Any]:
     found: list[dict[str, Any]] = of(template, "StackKey")["KeyPolicy"]["Statement"]
     return next(it for it in found if it["Sid"] == sid)
@@ -299,6 +312,21 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
         lambda it: of(it, "RepaymentsDeadLetterQueue").update(MessageRetentionPeriod=604800),
     ),
     (
+        rules.the_largest_message_fits_into_every_queue,
+        "the 256 KiB of before 2025",
+        lambda it: of(it, "RepaymentsDeadLetterQueue").update(MaximumMessageSize=262144),
+    ),
+    (
+        rules.the_largest_message_fits_into_every_queue,
+        "whatever SQS thinks best",
+        lambda it: of(it, "LoanDraftsQueue").pop("MaximumMessageSize"),
+    ),
+    (
+        rules.the_largest_message_fits_into_every_queue,
+        "more than SQS takes",
+        lambda it: of(it, "LoanDraftsQueue").update(MaximumMessageSize=2**20 + 1),
+    ),
+    (
         rules.an_outage_of_kiva_reaches_no_dead_letter_queue,
         "the 5 receives of the textbook",
         lambda it: of(it, "LoanDraftsQueue")["RedrivePolicy"].update(maxReceiveCount=5),
@@ -512,7 +540,7 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
     (
         rules.borrowers_photos_are_forgotten,
         "photos gone before their dead letter",
-        lambda it: of(it, "PayloadBucket")["LifecycleConfiguration"]["Rules"][0].update(ExpirationInDays=14),
+        lambda it: of(it, "PayloadBucket")["LifecycleConfiguration"]["Rules"][0].update(ExpirationInDays=21),
     ),
     (
         rules.borrowers_photos_are_forgotten,
@@ -703,6 +731,21 @@ MUTANTS: list[tuple[Rule, str, Mutation]] = [
         lambda it: of(it, "LoanDraftsFunction")["Events"].update(
             Queue={"Type": "SQS", "Properties": {"Queue": {"Fn::GetAtt": ["LoanDraftsQueue", "Arn"]}}}
         ),
+    ),
+    (
+        rules.every_row_is_reached_by_its_key,
+        "the whole table",
+        lambda it: statement_of(it, "ConsoleFunction", "Read").pop("Condition"),
+    ),
+    (
+        rules.every_row_is_reached_by_its_key,
+        "another partner's decisions",
+        lambda it: leading_keys(it, "HousekeepingFunction", "CloseAndDecide").append("*#submission#*"),
+    ),
+    (
+        rules.every_row_is_reached_by_its_key,
+        "a whole index",
+        lambda it: statement_of(it, "OutcomesFunction", "SearchLedger").pop("Condition"),
     ),
     (
         rules.secrets_are_nowhere_in_the_template,
