@@ -58,14 +58,14 @@ def test_a_function_without_the_right_to_claim_sends_nothing(world, function, ki
 
 
 def test_known_gaps_of_the_imitation_of_aws(world):
-    """What MiniStack does not do as AWS does. When one of these fails, it has learnt it: let the e2e tests rely on it."""
+    """What MiniStack does not do as AWS does. When one of these fails, it has learnt it, and tests may rely on it."""
     # It knows no leading keys: a right on some rows is a right on all of them. (tests/functions evaluate them instead.)
     iam, role = world.stack.client("iam"), "gaps"
     trusted = {"Effect": "Allow", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
     iam.create_role(RoleName=role, AssumeRolePolicyDocument=policy(trusted), Path="/somewhere/")
     rows = {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": "sandbox#9001#catalogue"}}
     table = {"Effect": "Allow", "Action": "dynamodb:GetItem", "Resource": "*", "Condition": rows}
-    # It takes a role's session, and not the role, for who calls: what is denied to all but the role is denied to it too.
+    # It takes a role's session, and not the role, for who calls: what is denied to all but a role is denied to it too.
     arn = iam.get_role(RoleName=role)["Role"]["Arn"]
     others = {"ArnNotLike": {"aws:PrincipalArn": arn}}
     secret = {"Effect": "Allow", "Action": "secretsmanager:GetSecretValue", "Resource": "*"}
