@@ -46,7 +46,7 @@ def record(body):
             }
         },
         "md5OfMessageAttributes": "0" * 32,
-        "md5OfBody": "542eae492eb896c9025ccec5b96ecb8c",
+        "md5OfBody": EXAMPLE["md5OfBody"],
         "eventSource": "aws:sqs",
         "eventSourceARN": f"arn:aws:sqs:ap-southeast-1:123456789012:{'s' * 48}-journal-updates",
         "awsRegion": "ap-southeast-1",
