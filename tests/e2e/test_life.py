@@ -172,6 +172,11 @@ def test_a_restored_table_takes_the_place_of_the_ledger(account, shell):
 
     assert physical(account)["LedgerTable"] == f"{NAME}-restored"
     assert rows(account, f"{NAME}-restored") == [ROW]
+    code, said = shell(f"set -e\n{chapter('drift')}")
+    assert code == 0, said
+    assert "LedgerTable" not in said  # it has been given all that did not come along
+    off = "aws dynamodb update-table --no-deletion-protection-enabled --table-name $STACK-restored"
+    assert "LedgerTable" in shell(f"{off} >/dev/null\n{chapter('drift')}")[1]
     assert parameters(account)["KivaPartnerId"] == "9001"
     assert physical(account)["StackKey"] == before["StackKey"]
 
