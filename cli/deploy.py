@@ -15,11 +15,9 @@ from typing import Final
 
 from botocore.exceptions import ClientError
 
-from cli.stacks import CHECKOUT, StackOfStage
+from cli.stacks import CHECKOUT, LONGEST_NAME, StackOfStage
 from cli.templates import Chosen, Parameter, arguments, refusals
 
-LONGEST_NAME: Final = 48
-"""Of a stack: with the longest suffix a function's name has Lambda's 64 characters."""
 AGREED: Final = ("RepaymentAmountMode", "CsvColumns")
 """What production must say itself, because a wrong default misstates every loan."""
 SCOPE: Final = ("KivaEnvironment", "KivaPartnerId")
