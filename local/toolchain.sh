@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The project's toolchain: one virtual environment per purpose under .venvs/, from the pinned files in requirements/.
+# The project's toolchain: one environment per purpose under .venvs/, from the pinned files in requirements/.
 #
 #   local/toolchain.sh setup [name …]   build or refresh the named environments (default: all)
 #   local/toolchain.sh pins             resolve every .in file again, to the newest versions it allows
 #   local/toolchain.sh python           print the python3.13 that is used
 #
-# All it needs is Python 3.13. Fresh environments are left untouched, so `setup` may run before everything else.
+# All it needs is Python 3.13, and npm for one of them (`node`). Fresh environments are left untouched, so `setup` may
+# run before everything else.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -67,10 +68,29 @@ build() {
   say "$((SECONDS - seconds)) s"
 }
 
+# The one environment that is Node's. No script of it runs while it is installed. Without npm its tests are left out.
+build_node() {
+  local seconds=$SECONDS
+  if cmp -s requirements/node/package-lock.json .venvs/node/installed.json; then return; fi
+  if ! command -v npm >/dev/null; then
+    say "*** No npm: the tests that evaluate the policies as AWS does will be left out. ***"
+    return
+  fi
+  printf '%-8s installing … ' node >&2
+  rm -rf .venvs/node
+  mkdir -p .venvs/node
+  cp requirements/node/package.json requirements/node/package-lock.json requirements/node/.npmrc .venvs/node/
+  npm ci --prefix .venvs/node --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null
+  cp requirements/node/package-lock.json .venvs/node/installed.json
+  say "$((SECONDS - seconds)) s"
+}
+
 setup() {
   local name python=
   for name in uv "$@"; do
-    if ! fresh "$name"; then
+    if [ "$name" = node ]; then
+      build_node
+    elif ! fresh "$name"; then
       [ -n "$python" ] || python=$(python_or_exit)
       build "$name" "$python"
     fi
@@ -85,6 +105,8 @@ pins() {
     .venvs/uv/bin/uv pip compile --quiet --upgrade --universal --python-version 3.13 --generate-hashes \
       --no-header --no-annotate "$input" -o "${input%.in}.txt"
   done
+  # Without addresses: whoever installs asks their own registry.
+  (cd requirements/node && npm update --package-lock-only --ignore-scripts --no-audit --no-fund)
 }
 
 # uv brings its own list of certificate authorities; behind a private one it must be shown the system's.
@@ -95,7 +117,7 @@ fi
 case "${1:-}" in
   setup)
     shift
-    if [ $# -eq 0 ]; then set -- dev local sam runtime scanners checkov aws; fi
+    if [ $# -eq 0 ]; then set -- dev local sam runtime scanners checkov aws node; fi
     setup "$@"
     ;;
   pins) setup && pins ;;

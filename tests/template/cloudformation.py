@@ -47,14 +47,17 @@ def _parsed() -> Template:
     return template
 
 
-def translate(source: Template) -> Template:
-    """What CloudFormation makes of it: the SAM resources replaced by what they stand for."""
+def translate(source: Template, parameters: Mapping[str, str] | None = None) -> Template:
+    """What CloudFormation makes of it: the SAM resources replaced by what they stand for.
+
+    SAM puts parameters into some properties by itself, an API's policy among them: these ones, or the defaults.
+    """
     source = copy.deepcopy(source)
     for resource in source["Resources"].values():
         for uri in {"CodeUri", "ContentUri"} & resource.get("Properties", {}).keys():
             resource["Properties"][uri] = "s3://bucket/key"  # as `sam deploy` does after the upload
     with mock.patch.dict(os.environ, AWS_DEFAULT_REGION="us-east-1"):
-        translated: Template = transform(source, {}, _NoManagedPolicies())
+        translated: Template = transform(source, dict(parameters or {}), _NoManagedPolicies())
     return translated
 
 
