@@ -61,6 +61,8 @@ Exit codes:
 
 After 3, 4 and 130 the same command may be repeated as it was: nothing is ever submitted twice.
 """
+SUBMIT, LOOK, MEND, LIFE = "Submit", "Look", "Decide and mend", "A stack's life"
+"""What the commands are for, as the help shows them."""
 _LISTED: Final = 100
 _LOAN: Final = {
     "Loan": "internal_loan_id",
@@ -158,7 +160,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 # --- submit -----------------------------------------------------------------------------------------------------------
 
 
-@app.command()
+@app.command(rich_help_panel=SUBMIT)
 def submit(
     files: Annotated[
         list[Path],
@@ -253,7 +255,7 @@ def _ask_about(doubtful: Sequence[str]) -> None:
 # --- look -------------------------------------------------------------------------------------------------------------
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def status(
     reference: Annotated[
         str, typer.Argument(metavar="REF", help="Of a submission or of a message of several; or your id of a loan.")
@@ -313,7 +315,7 @@ def _table_of(submissions: Sequence[show.Submission]) -> Table:
     return show.rows("", columns, shown)
 
 
-@app.command("list")
+@app.command("list", rich_help_panel=LOOK)
 def list_(
     state: Annotated[State | None, typer.Option(case_sensitive=False, help="In which state.")] = None,
     kind: OfKind = None,
@@ -347,7 +349,7 @@ def list_(
     show.answer({"submissions": found}, _table_of(found), f"Submissions: {len(found)}", as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def loans(
     query: Annotated[str, typer.Option(help="A name, a loan id, a client id or a Kiva id.")] = "",
     status: Annotated[str, typer.Option(help="One of Kiva's statuses, such as payingBack.")] = "",
@@ -363,7 +365,7 @@ def loans(
     show.answer({"loans": found}, show.rows("", _LOAN, found), f"Loans: {len(found)}{more}", as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def config(
     name: Annotated[str, typer.Argument(metavar="|".join(CONFIG_NAMES), autocompletion=lambda: list(CONFIG_NAMES))],
     stage: Stage = "local",
@@ -378,7 +380,7 @@ def config(
     show.answer(answered, show.rows("", columns, found), f"{name.capitalize()}: {len(found)}", as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def missing(
     period: Month,
     stage: Stage = "local",
@@ -426,7 +428,7 @@ def missing(
     raise typer.Exit(PROBLEM if lost else FINE)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def check(stage: Stage = "local", as_json: AsJson = False) -> None:
     """See that the stack, its API, its credentials and Kiva work together; exit code 1 when something does not."""
     checks = list(checks_of(stack_of, stage))
@@ -447,7 +449,7 @@ def _needs_a_look(stage: str, checks: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(dict.fromkeys(each.name for each in lines if each.verdict in ("look", "bad")))
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def health(stage: Stage = "local", as_json: AsJson = False) -> None:
     """Show how the stack stands right now, and the next command where something needs you; exit code 1 if so."""
     look = Health(stack_of(stage), stage, datetime.now(UTC))
@@ -458,7 +460,7 @@ def health(stage: Stage = "local", as_json: AsJson = False) -> None:
     raise typer.Exit(PROBLEM if any(each.verdict in ("look", "bad") for each in lines) else FINE)
 
 
-@app.command()
+@app.command(rich_help_panel=LIFE)
 def verify(
     *,
     draft: Annotated[
@@ -493,7 +495,7 @@ def verify(
 # --- decide and mend --------------------------------------------------------------------------------------------------
 
 
-@app.command()
+@app.command(rich_help_panel=MEND)
 def decide(
     reference: Annotated[str, typer.Argument(metavar="REF", help="Of what is UNKNOWN, STUCK or REJECTED.")],
     decision: Annotated[
@@ -547,7 +549,7 @@ class Dead(StrEnum):
     OUTCOMES = "outcomes"
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def deadletters(
     of: Annotated[Dead | None, typer.Argument(metavar="KIND", help="Of which kind, or of outcomes; else all.")] = None,
     most: Annotated[int, typer.Option("--max", min=1, help="Read so many of each at most.")] = MOST_READ,
@@ -582,7 +584,7 @@ def _row_of(letter: DeadLetter, now: datetime) -> dict[str, str]:
     return {**asdict(letter), "age": age, **times}
 
 
-@app.command()
+@app.command(rich_help_panel=MEND)
 def redrive(
     kind: Annotated[Kind, typer.Argument(help="Whose dead letters.")],
     most: Annotated[int | None, typer.Option("--max", min=1, help="Move no more than so many.")] = None,
@@ -623,7 +625,7 @@ def _ask_about_letters(stack: StackOfStage, kind: Kind, most: int | None) -> Non
 Of = Annotated[Kind | None, typer.Argument(help="Which kind; without it all three.")]
 
 
-@app.command()
+@app.command(rich_help_panel=MEND)
 def pause(
     kind: Of = None,
     *,
@@ -640,7 +642,7 @@ def pause(
     show.answer({**told, "queues": list(map(asdict, queues))}, *map(show.cell, lines), as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=MEND)
 def resume(
     kind: Of = None,
     *,
@@ -675,7 +677,7 @@ def _say(stack: StackOfStage, what: str, kind: Kind | None, reason: str, **more:
     return told
 
 
-@app.command()
+@app.command(rich_help_panel=LIFE)
 def credentials(stage: Stage = "local", as_json: AsJson = False) -> None:
     """Ask for Kiva's client id and secret, unseen, and put them into the stack's secret."""
     arn = store(stack_of(stage), getpass.getpass)
@@ -683,7 +685,7 @@ def credentials(stage: Stage = "local", as_json: AsJson = False) -> None:
     show.answer({"stored_in": arn}, told, as_json=as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def console(
     port: Annotated[int, typer.Option(min=0, max=65535, help="Where the page answers; 0 for any.")] = 8090,
     open_browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open it.")] = True,
@@ -699,7 +701,7 @@ def console(
 # --- a stack's life ---------------------------------------------------------------------------------------------------
 
 
-@app.command()
+@app.command(rich_help_panel=LIFE)
 def init(
     stage: Annotated[
         str, typer.Option(help="Which environment of samconfig.toml; a new one is added.", autocompletion=_stages)
@@ -725,7 +727,7 @@ def init(
     show.say(f"\nWritten into {file}. Next: relay deploy --stage {stage}")
 
 
-@app.command()
+@app.command(rich_help_panel=LIFE)
 def deploy(
     *,
     yes: Yes = False,
@@ -775,7 +777,7 @@ def _show_plan(name: str, planned: Plan) -> None:
     show.answer(None, *shown, as_json=False)
 
 
-@app.command()
+@app.command(rich_help_panel=LIFE)
 def adopt(
     *,
     resource: Annotated[

@@ -83,6 +83,25 @@ def look(stack: StackOfStage, of: str, most: int = MOST_READ) -> Found:
     return Found(total, sorted(found.values(), key=lambda letter: letter.first_sent))
 
 
+def take(stack: StackOfStage, kind: str, source: str) -> str | None:
+    """Delete the dead letter that a message became, and give its reason; None while there is none. Others stay.
+
+    `source` is the id that SQS gave the message when it was sent.
+    """
+    url, sqs = stack.output(DEAD_LETTERS[kind]), stack.client("sqs")
+    others: list[str] = []
+    try:
+        while received := _receive(sqs, url, 10, READ_SECONDS):
+            ours = next((it for it in received if _attributes(it).get("SourceMessageId") == source), None)
+            others += [message["ReceiptHandle"] for message in received if message is not ours]
+            if ours:
+                sqs.delete_message(QueueUrl=url, ReceiptHandle=ours["ReceiptHandle"])
+                return harmless(_attributes(ours).get("Reason", _NO_REASON))
+    finally:
+        _show_again(sqs, url, others)
+    return None
+
+
 def redrive(stack: StackOfStage, kind: str, limit: int | None = None) -> Iterator[Letter]:
     """Move dead letters of a kind back into its queue, one for each letter that is asked for; some may be left."""
     queue, dead_letters = stack.output(f"{KINDS[kind]}QueueUrl"), stack.output(DEAD_LETTERS[kind])

@@ -138,7 +138,9 @@ def plan(stack: StackOfStage, parameters: Mapping[str, Parameter], given: Chosen
         NotDeployed: it must not be; every reason is named.
     """
     if found := list(objections(stack.name, parameters, given)):
-        raise NotDeployed("\n".join(found))
+        raise NotDeployed(
+            "\n".join([*found, "Put it right in samconfig.toml; relay init asks for what every stack needs."])
+        )
     now = live(stack)
     chosen = wanted(parameters, given)
     for name in SCOPE:

@@ -18,6 +18,7 @@ import requests
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from cli.dead_letters import take
 from cli.relay_api import NoAnswer, Refused
 from cli.show import Line
 from cli.stacks import KINDS, StackOfStage
@@ -153,34 +154,12 @@ class Verification:
 
     def _invalid(self, kind: str) -> Callable[[], str]:
         def send() -> str:
-            sqs = self.stack.client("sqs")
-            queue, dead_letters = (self.stack.output(f"{KINDS[kind]}{it}Url") for it in ("Queue", "DeadLetterQueue"))
-            sent = sqs.send_message(QueueUrl=queue, MessageBody=json.dumps({"relay_verify": self.id}))["MessageId"]
-            reason = self._until(lambda: self._take_letter(sqs, dead_letters, sent), "it is no dead letter")
+            queue, body = self.stack.output(f"{KINDS[kind]}QueueUrl"), json.dumps({"relay_verify": self.id})
+            sent = self.stack.client("sqs").send_message(QueueUrl=queue, MessageBody=body)["MessageId"]
+            reason = self._until(lambda: take(self.stack, kind, sent), "it is no dead letter")
             return f"a dead letter, because {reason}"
 
         return send
-
-    def _take_letter(self, sqs: Any, queue: str, sent: str) -> str | None:
-        """The reason of our own letter, which is deleted; the others are put back at once."""
-        found = None
-        received = sqs.receive_message(
-            QueueUrl=queue,
-            MaxNumberOfMessages=10,
-            MessageAttributeNames=["All"],
-            VisibilityTimeout=30,
-            WaitTimeSeconds=1,
-        ).get("Messages", [])
-        for message in received:
-            attributes = {name: it["StringValue"] for name, it in message.get("MessageAttributes", {}).items()}
-            if attributes.get("SourceMessageId") == sent:
-                sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
-                found = attributes.get("Reason", "")
-            else:
-                sqs.change_message_visibility(
-                    QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"], VisibilityTimeout=0
-                )
-        return found
 
     # --- the token, and the clock
 

@@ -6,7 +6,7 @@ import time_machine
 from botocore.exceptions import ClientError
 
 from cli import dead_letters as command
-from cli.dead_letters import look, redrive
+from cli.dead_letters import look, redrive, take
 from fakes import FakeStack
 
 
@@ -220,3 +220,14 @@ def test_an_error_while_reading_shows_again_what_was_hidden(stack, sqs, lay_asid
             look(stack, "loan_draft")
 
     assert bodies("dead letters") == ["a body"]
+
+
+def test_the_letter_of_one_message_is_taken_from_among_many_and_the_others_stay_to_be_seen(stack, lay_aside, bodies):
+    for number in range(25):
+        lay_aside(f"body {number}", source=f"message-{number}")
+
+    assert take(stack, "loan_draft", "message-17") == "$.currency: is missing"
+
+    assert bodies("dead letters") == sorted(f"body {number}" for number in range(25) if number != 17)
+    assert take(stack, "loan_draft", "message-17") is None
+    assert len(bodies("dead letters")) == 24
