@@ -19,7 +19,7 @@ from faults.poller import EventSource
 from handlers import Console
 from images import data_uri, png
 from kiva_partner import client, runtime
-from kiva_partner.errors import Misconfigured, NotSent, OutcomeUnknown, Rejected, SubmissionError
+from kiva_partner.errors import KivaUnavailable, Misconfigured, NotSent, OutcomeUnknown, Rejected, SubmissionError
 from kiva_partner.tokens import SCOPES
 from kiva_sandbox.data import CONFIG, Partner
 from kiva_sandbox.switches import Call, Switches
@@ -355,7 +355,7 @@ STORE = {"loan_draft": "drafts", "journals": "journals", "repayments": "uploads"
 """Where the imitation has what a call has made; the other calls make nothing."""
 
 FAULTS = {
-    429: (NotSent, 429, 0),
+    429: (KivaUnavailable, 429, 0),
     500: (OutcomeUnknown, 500, 0),
     502: (OutcomeUnknown, 502, 0),
     503: (OutcomeUnknown, 503, 0),
@@ -365,7 +365,7 @@ FAULTS = {
     "truncated": (OutcomeUnknown, 200, 1),
 }
 """What a POST comes to: the error, the status it names, and how much the imitation has of it. What only reads may
-always be asked again, so every fault of it is NotSent."""
+always be asked again, so every fault of it is NotSent; without a token nothing is sent at all, so an alarm watches."""
 
 
 def stored(kiva):
@@ -394,7 +394,7 @@ def test_what_the_client_says_of_a_fault_is_true_of_what_kiva_has(world, fault, 
             assert type(raised.value) is error
             assert raised.value.status == status
         else:
-            assert type(raised.value) is NotSent
+            assert type(raised.value) is (KivaUnavailable if call == "token" else NotSent)
         assert stored(here.kiva) == nothing_but(call, made)
         assert (len(here.kiva.token_requests), len(here.kiva.calls)) == (1, call != "token")
         # The fault is over. What was surely not sent is sent again, and then it is there once.
