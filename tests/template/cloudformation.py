@@ -1,6 +1,7 @@
 """CloudFormation as far as the tests need it, without AWS: read the template, translate it, see a stack of it."""
 
 import copy
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,9 @@ from unittest import mock
 
 import yaml
 from samtranslator.translator.transform import transform
+
+logging.getLogger("samtranslator").setLevel(logging.ERROR)
+"""It warns that it does not know feature toggles, which are AWS's own."""
 
 ROOT = Path(__file__).parents[2]
 Template = dict[str, Any]
