@@ -193,7 +193,7 @@ def show(books: Books, console: Console) -> None:
     ):
         shown = table(title, *columns)
         for row in rows:
-            shown.add_row(*map(cell, row))
+            shown.add_row(*("\n".join(map(cell, it.splitlines())) for it in row))
         console.print(shown, "")
     console.print("[bold]Journals to confirm[/]")
     for line in to_confirm(every):

@@ -179,3 +179,14 @@ def test_a_thousand_repayments_are_a_few_lines_that_fit(books, width):
     for needed in ("uuid-1", "$: is not JSON", "$.x is missing", "https://pa2.test/48001"):
         assert needed in shown
     assert "Zebedea" not in shown
+
+
+def test_a_text_of_several_lines_is_shown_in_lines(books):
+    books.readings.append(Reading("schedule/digest.json", "schedule", 200, "digest: 2 drafts\n1 archive\x1b[2J"))
+    output = io.StringIO()
+
+    show(books, Console(file=output, width=120))
+
+    lines = [line.rstrip() for line in output.getvalue().splitlines()]
+    first = next(number for number, line in enumerate(lines) if line.endswith("digest: 2 drafts"))
+    assert lines[first + 1].strip() == "1 archive?[2J"
