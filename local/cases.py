@@ -183,13 +183,13 @@ def _see_to_refusals(stack: Stack) -> None:
 
 
 def _stop_clock(stack: Stack) -> None:
-    _schedule(stack, "DISABLED")
+    schedule(stack, "DISABLED")
     long_ago = Runs(lambda: stack.client("dynamodb"), _table(stack), SCOPE, clock=lambda: time.time() - TWO_HOURS)
     long_ago.ended("housekeeping", {"token": "kept"})
 
 
 def _start_clock(stack: Stack) -> None:
-    _schedule(stack, "ENABLED")
+    schedule(stack, "ENABLED")
     keep_house(stack)
 
 
@@ -367,7 +367,8 @@ def keep_house(stack: Stack) -> dict[str, Any]:
     return done
 
 
-def _schedule(stack: Stack, state: str) -> None:
+def schedule(stack: Stack, state: str) -> None:
+    """Turn the clock of housekeeping on (`ENABLED`) or off (`DISABLED`)."""
     scheduler, name = stack.client("scheduler"), f"{stack.name}-housekeeping"
     known = scheduler.get_schedule(Name=name)
     wanted = ("ScheduleExpression", "FlexibleTimeWindow", "Target")
