@@ -7,6 +7,7 @@ that Kiva has already.
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import batched
@@ -68,8 +69,7 @@ def look(stack: StackOfStage, of: str, most: int = MOST_READ) -> Found:
     named = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=[*counts, "MessageRetentionPeriod"])["Attributes"]
     kept = timedelta(seconds=int(named["MessageRetentionPeriod"]))
     found: dict[str, DeadLetter] = {}
-    hidden: list[str] = []
-    try:
+    with _shown_again(sqs, url) as hidden:
         while len(found) < most:
             received = _receive(sqs, url, min(10, most - len(found)), READ_SECONDS)
             hidden += [message["ReceiptHandle"] for message in received]
@@ -77,8 +77,6 @@ def look(stack: StackOfStage, of: str, most: int = MOST_READ) -> Found:
             if new.keys() <= found.keys():
                 break
             found |= new
-    finally:
-        _show_again(sqs, url, hidden)
     total = max(sum(int(named[name]) for name in counts), len(found))
     return Found(total, sorted(found.values(), key=lambda letter: letter.first_sent))
 
@@ -89,16 +87,13 @@ def take(stack: StackOfStage, kind: str, source: str) -> str | None:
     `source` is the id that SQS gave the message when it was sent.
     """
     url, sqs = stack.output(DEAD_LETTERS[kind]), stack.client("sqs")
-    others: list[str] = []
-    try:
+    with _shown_again(sqs, url) as hidden:
         while received := _receive(sqs, url, 10, READ_SECONDS):
             ours = next((it for it in received if _attributes(it).get("SourceMessageId") == source), None)
-            others += [message["ReceiptHandle"] for message in received if message is not ours]
+            hidden += [message["ReceiptHandle"] for message in received if message is not ours]
             if ours:
                 sqs.delete_message(QueueUrl=url, ReceiptHandle=ours["ReceiptHandle"])
                 return harmless(_attributes(ours).get("Reason", _NO_REASON))
-    finally:
-        _show_again(sqs, url, others)
     return None
 
 
@@ -107,8 +102,7 @@ def redrive(stack: StackOfStage, kind: str, limit: int | None = None) -> Iterato
     queue, dead_letters = stack.output(f"{KINDS[kind]}QueueUrl"), stack.output(DEAD_LETTERS[kind])
     sqs = stack.client("sqs")
     sent: set[str] = set()
-    hidden: list[str] = []
-    try:
+    with _shown_again(sqs, dead_letters) as hidden:
         while limit is None or len(sent) < limit:
             most = 10 if limit is None else min(10, limit - len(sent))
             received = _receive(sqs, dead_letters, most, HIDDEN_SECONDS)
@@ -122,8 +116,6 @@ def redrive(stack: StackOfStage, kind: str, limit: int | None = None) -> Iterato
                     sqs.delete_message(QueueUrl=dead_letters, ReceiptHandle=message["ReceiptHandle"])
                     hidden.remove(message["ReceiptHandle"])
                 yield letter
-    finally:
-        _show_again(sqs, dead_letters, hidden)
 
 
 def _receive(sqs: Any, url: str, most: int, hidden_seconds: int) -> list[dict[str, Any]]:
@@ -138,10 +130,16 @@ def _receive(sqs: Any, url: str, most: int, hidden_seconds: int) -> list[dict[st
     return received
 
 
-def _show_again(sqs: Any, url: str, handles: list[str]) -> None:
-    for some in batched(handles, 10):
-        entries = [{"Id": str(at), "ReceiptHandle": it, "VisibilityTimeout": 0} for at, it in enumerate(some)]
-        sqs.change_message_visibility_batch(QueueUrl=url, Entries=entries)
+@contextmanager
+def _shown_again(sqs: Any, url: str) -> Iterator[list[str]]:
+    """A list for the receipt handles of letters; those in it at the end are shown to others again."""
+    handles: list[str] = []
+    try:
+        yield handles
+    finally:
+        for some in batched(handles, 10):
+            entries = [{"Id": str(at), "ReceiptHandle": it, "VisibilityTimeout": 0} for at, it in enumerate(some)]
+            sqs.change_message_visibility_batch(QueueUrl=url, Entries=entries)
 
 
 def _read(of: str, message: Mapping[str, Any], kept: timedelta) -> DeadLetter:
