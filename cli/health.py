@@ -14,9 +14,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cli.relay_api import NoAnswer, Refused
 from cli.show import NOUNS, Line, moment, span
-from cli.stacks import DEAD_LETTERS, KINDS, NoSuchStack, StackOfStage, messages_in
+from cli.stacks import DEAD_LETTERS, KINDS, NoSuchStack, StackOfStage, messages_in, most_of_the_hour
+from kiva_partner.errors import NotConfigured
+from kiva_partner.housekeeping import FEWEST_REFUSED, RUN_SECONDS
 
-HOUSEKEEPING_LATE: Final = timedelta(minutes=15)
+HOUSEKEEPING_LATE: Final = timedelta(seconds=3 * RUN_SECONDS)
 """Three of its runs."""
 DIGEST_LATE: Final = timedelta(hours=76)
 """It comes on weekdays: from Friday to Monday 72 hours go by."""
@@ -24,10 +26,7 @@ WAITS_LONG: Final = timedelta(hours=1)
 TOKEN_ENDS_SOON: Final = timedelta(minutes=45)
 """Housekeeping renews in the last hour, every five minutes."""
 
-MANY_REFUSED: Final = 10
-"""Of a kind, as for the alarm: of three, one alone is a third."""
-
-NOT_CONFIGURED: Final = "not configured yet"
+NOT_CONFIGURED: Final = str(NotConfigured()).partition(":")[0]
 """How the reason begins on a fresh stack, which waits for its credentials: nothing is wrong with it."""
 
 
@@ -148,7 +147,7 @@ class Health:
         if refused := told.get("refused"):
             detail = f"{_noun(kind)}: {_count(refused)} within the hour"
             step = self._command("list", "--state", "REJECTED", "--kind", kind)
-            many = refused["submissions"] >= MANY_REFUSED
+            many = refused["submissions"] >= FEWEST_REFUSED
             yield Line("refused", "look", detail, step) if many else Line("refused", "ok", detail)
 
     def _housekeeping(self, run: Mapping[str, Any]) -> Line:
@@ -187,16 +186,10 @@ class Health:
 
     def _oldest(self) -> Iterator[Line]:
         """SQS's own metric passes over what was received three times, so the consumers tell it, at each delivery."""
-        told = self._stack.client("cloudwatch").get_metric_statistics(
-            Namespace="KivaRelay",
-            MetricName="OldestMessageSeconds",
-            Dimensions=[{"Name": "service", "Value": self._stack.name}],
-            StartTime=self._now - WAITS_LONG,  # each is delivered within the hour
-            EndTime=self._now,
-            Period=int(WAITS_LONG.total_seconds()),
-            Statistics=["Maximum"],
-        )["Datapoints"]
-        oldest = timedelta(seconds=max((each["Maximum"] for each in told), default=0))
+        cloudwatch = self._stack.client("cloudwatch")
+        # Each is delivered within the hour.
+        told = most_of_the_hour(cloudwatch, self._now, "KivaRelay", "OldestMessageSeconds", service=self._stack.name)
+        oldest = timedelta(seconds=told or 0)
         if oldest > WAITS_LONG:
             detail = f"of the messages of the last hour one was {span(oldest)} old"
             yield Line("oldest message", "look", detail, 'docs/runbook.md, "Messages wait too long"')

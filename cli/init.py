@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import tomlkit
 
+from cli.stacks import LONGEST_NAME
 from cli.templates import Chosen, Parameter, given
 
 REGION: Final = "region"
@@ -24,8 +25,8 @@ _STACK: Final = Parameter(
     name=STACK,
     description="What the stack is called; it begins the names of its queues and functions.",
     default=None,
-    pattern=r"[a-z][a-z0-9-]{0,47}",
-    constraint="must be up to 48 small letters, digits and hyphens, with a letter first",
+    pattern=rf"[a-z][a-z0-9-]{{0,{LONGEST_NAME - 1}}}",
+    constraint=f"must be up to {LONGEST_NAME} small letters, digits and hyphens, with a letter first",
 )
 
 

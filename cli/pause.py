@@ -15,10 +15,11 @@ from typing import Final
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cli.show import NOUNS, span
-from cli.stacks import KINDS, NoSuchStack, StackOfStage, messages_in
+from cli.stacks import KINDS, NoSuchStack, StackOfStage, messages_in, most_of_the_hour
+from kiva_partner.housekeeping import RETENTION_SECONDS
 
-DAYS_KEPT: Final = 7
-"""By a queue (`MessageRetentionPeriod` in template.yaml), from when a message was sent."""
+DAYS_KEPT: Final = RETENTION_SECONDS // 86_400
+"""By a queue, from when a message was sent."""
 
 DAYS_OF_RECEIVES: Final = 4
 """That 100 receives outlast, an hour apart; then a message becomes a dead letter."""
@@ -96,17 +97,10 @@ def _messages(stack: StackOfStage, kind: str) -> int | None:
 
 
 def _oldest(stack: StackOfStage, kind: str) -> int | None:
-    now, hour = datetime.now(UTC), timedelta(hours=1)
     try:
-        told = stack.client("cloudwatch").get_metric_statistics(
-            Namespace="AWS/SQS",
-            MetricName="ApproximateAgeOfOldestMessage",
-            Dimensions=[{"Name": "QueueName", "Value": stack.output(f"{KINDS[kind]}QueueUrl").rpartition("/")[2]}],
-            StartTime=now - hour,
-            EndTime=now,
-            Period=int(hour.total_seconds()),
-            Statistics=["Maximum"],
-        )["Datapoints"]
+        queue = stack.output(f"{KINDS[kind]}QueueUrl").rpartition("/")[2]
+        cloudwatch, metric = stack.client("cloudwatch"), "ApproximateAgeOfOldestMessage"
+        told = most_of_the_hour(cloudwatch, datetime.now(UTC), "AWS/SQS", metric, QueueName=queue)
     except (ClientError, BotoCoreError, NoSuchStack):
         return None
-    return max((int(each["Maximum"]) for each in told), default=None)
+    return None if told is None else int(told)

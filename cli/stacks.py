@@ -5,6 +5,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -169,6 +170,20 @@ def find(stage: str, samconfig: str) -> tuple[str, str]:
 
 def _deployable(config: Mapping[str, Any]) -> list[str]:
     return [name for name, section in config.items() if isinstance(section, dict) and "deploy" in section]
+
+
+def most_of_the_hour(cloudwatch: Any, now: datetime, namespace: str, metric: str, **dimension: str) -> float | None:
+    """The largest value of a metric within the hour before `now` (UTC); None where there is none."""
+    told = cloudwatch.get_metric_statistics(
+        Namespace=namespace,
+        MetricName=metric,
+        Dimensions=[{"Name": name, "Value": value} for name, value in dimension.items()],
+        StartTime=now - timedelta(hours=1),
+        EndTime=now,
+        Period=3600,
+        Statistics=["Maximum"],
+    )["Datapoints"]
+    return max((float(each["Maximum"]) for each in told), default=None)
 
 
 def messages_in(sqs: Any, url: str) -> tuple[int, int, int]:

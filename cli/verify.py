@@ -275,7 +275,7 @@ class Verification:
     # --- what watches
 
     def _alarms(self) -> str:
-        found = self._of_type("AWS::CloudWatch::Alarm")
+        found = list(self.stack.resources("AWS::CloudWatch::Alarm").values())
         pages = self.stack.client("cloudwatch").get_paginator("describe_alarms").paginate(AlarmNames=found)
         states = {it["AlarmName"]: it["StateValue"] for page in pages for it in page["MetricAlarms"]}
         ringing = sorted(name for name, state in states.items() if state == "ALARM")
@@ -287,7 +287,7 @@ class Verification:
         return f"{len(states)}, and none rings; {silent} have no data yet"
 
     def _logs(self) -> str:
-        groups = self._of_type("AWS::Logs::LogGroup")
+        groups = self.stack.resources("AWS::Logs::LogGroup").values()
         logs = self.stack.client("logs")
         plain = [
             name
@@ -298,16 +298,6 @@ class Verification:
         if plain:
             raise Unexpected(f"without key or retention: {', '.join(plain)}")
         return f"{len(groups)} groups, each with the stack's key and a retention"
-
-    def _of_type(self, of: str) -> list[str]:
-        """The names of the stack's resources of a type."""
-        pages = (
-            self.stack.client("cloudformation")
-            .get_paginator("list_stack_resources")
-            .paginate(StackName=self.stack.name)
-        )
-        resources = [it for page in pages for it in page["StackResourceSummaries"]]
-        return [it["PhysicalResourceId"] for it in resources if it["ResourceType"] == of]
 
     # --- what must be refused
 
