@@ -5,12 +5,12 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,7 @@ from cli.credentials import CannotStore, store
 from cli.dead_letters import MOST_READ, DeadLetter, look
 from cli.dead_letters import redrive as put_back
 from cli.decide import ask, confirm, consequences, of_the_same_call
-from cli.deploy import NotDeployed, Plan, execute, objections, plan, wanted
+from cli.deploy import NotDeployed, Plan, execute, plan, refuse_what_cannot_be_meant, wanted
 from cli.files import Bad, NoMonth, Ready, WrongUse, far_off, lacks_month, month_before, read
 from cli.health import Health
 from cli.init import NOTHING, optional, questions, value_of, written
@@ -431,21 +431,22 @@ def missing(
 @app.command(rich_help_panel=LOOK)
 def check(stage: Stage = "local", as_json: AsJson = False) -> None:
     """See that the stack, its API, its credentials and Kiva work together; exit code 1 when something does not."""
-    checks = list(checks_of(stack_of, stage))
+    described_once = cache(stack_of)
+    checks = list(checks_of(described_once, stage))
     shown: list[Any] = [
         show.Line(it["name"], "ok" if it["ok"] else "bad", it["detail"], it.get("mend", "")) for it in checks
     ]
-    if waiting := _needs_a_look(stage, checks):
+    if waiting := _needs_a_look(described_once, stage, checks):
         shown.append(f"Right now there is something to look at ({waiting}): relay health --stage {stage}")
     show.answer({"checks": checks}, *shown, as_json=as_json)
     raise typer.Exit(FINE if all(each["ok"] for each in checks) else PROBLEM)
 
 
-def _needs_a_look(stage: str, checks: Sequence[Mapping[str, Any]]) -> str:
+def _needs_a_look(find: Callable[[str], StackOfStage], stage: str, checks: Sequence[Mapping[str, Any]]) -> str:
     """What of the state of a stack needs a look, in a few words; checks look at how it is configured."""
     if not all(each["ok"] for each in checks if each["name"] in ("stack", "api")):
         return ""
-    lines = Health(stack_of(stage), stage, datetime.now(UTC)).lines()
+    lines = Health(find(stage), stage, datetime.now(UTC)).lines()
     return ", ".join(dict.fromkeys(each.name for each in lines if each.verdict in ("look", "bad")))
 
 
@@ -791,8 +792,7 @@ def adopt(
     stack, folder = stack_of(stage), project()
     template = read_template(folder / "template.yaml")
     said = given(stage, (folder / "samconfig.toml").read_text(encoding="utf-8"))
-    if found := list(objections(stack.name, parameters_of(template), said)):
-        raise NotDeployed("\n".join(found))
+    refuse_what_cannot_be_meant(stack.name, parameters_of(template), said)
     parameters = wanted(parameters_of(template), said)
     production = parameters["KivaEnvironment"] == "production"
     if production and not show.somebody_answers():

@@ -98,6 +98,13 @@ def objections(name: str, parameters: Mapping[str, Parameter], given: Chosen) ->
             yield f"{CONFIRMED}=yes: is asked for at each deployment, and not to be kept in samconfig.toml"
 
 
+def refuse_what_cannot_be_meant(name: str, parameters: Mapping[str, Parameter], given: Chosen) -> None:
+    """Raises NotDeployed with every objection, and where to mend it."""
+    if found := list(objections(name, parameters, given)):
+        mend = "Put it right in samconfig.toml; relay init asks for what every stack needs."
+        raise NotDeployed("\n".join([*found, mend]))
+
+
 def live(stack: StackOfStage) -> Live | None:
     """The stack as it is; None where there is none.
 
@@ -137,10 +144,7 @@ def plan(stack: StackOfStage, parameters: Mapping[str, Parameter], given: Chosen
     Raises:
         NotDeployed: it must not be; every reason is named.
     """
-    if found := list(objections(stack.name, parameters, given)):
-        raise NotDeployed(
-            "\n".join([*found, "Put it right in samconfig.toml; relay init asks for what every stack needs."])
-        )
+    refuse_what_cannot_be_meant(stack.name, parameters, given)
     now = live(stack)
     chosen = wanted(parameters, given)
     for name in SCOPE:
