@@ -10,6 +10,7 @@ from msgspec import Struct
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef
 
 Name = Literal["housekeeping", "digest"]
 
@@ -41,8 +42,8 @@ class Runs:
 
     def last(self, name: Name) -> Run | None:
         """The last run, or None before the first."""
-        item = self._client().get_item(TableName=self._table, Key=self._key(name), ConsistentRead=True).get("Item")
-        if not item or "ended_at" not in item:
+        item = self._item(name)
+        if "ended_at" not in item:
             return None
         return Run(item["ended_at"]["S"], msgspec.json.decode(item["result"]["S"]))
 
@@ -58,9 +59,14 @@ class Runs:
 
     def parts(self, name: Name, day: str) -> frozenset[str]:
         """Which parts of a day's run were done by one that failed."""
-        item = self._client().get_item(TableName=self._table, Key=self._key(name), ConsistentRead=True).get("Item")
-        done = msgspec.json.decode(item["done"]["S"]) if item and "done" in item else {}
+        item = self._item(name)
+        done = msgspec.json.decode(item["done"]["S"]) if "done" in item else {}
         return frozenset(done["parts"]) if done.get("day") == day else frozenset()
+
+    def _item(self, name: Name) -> "Mapping[str, AttributeValueTypeDef]":
+        """The item; an empty one before the first run."""
+        answer = self._client().get_item(TableName=self._table, Key=self._key(name), ConsistentRead=True)
+        return answer.get("Item", {})
 
     def _key(self, name: Name) -> dict[str, Any]:
         return {"pk": {"S": f"{self._scope}#run#{name}"}}
